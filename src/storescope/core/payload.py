@@ -1,0 +1,35 @@
+"""How large a payload is, found without serializing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+#: A payload of more parts than this is not measured: the walk would cost the caller more than the number is worth.
+MAX_PARTS: Final = 10_000
+
+
+def text_size(value: object, max_parts: int = MAX_PARTS) -> int | None:
+    """Add up the UTF-8 length, in bytes, of every text and data part of `value`: keys, strings, bytes.
+
+    Walks dicts, lists and tuples; other values count as nothing. Returns None above `max_parts` parts, which is
+    also how a value that contains itself ends.
+    """
+    total = 0
+    parts = 0
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        parts += 1
+        if parts > max_parts:
+            return None
+        if isinstance(part, str):
+            total += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
+        elif isinstance(part, (bytes, bytearray, memoryview)):
+            total += len(part)
+        elif isinstance(part, Mapping):
+            pending.extend(part.keys())
+            pending.extend(part.values())
+        elif isinstance(part, (list, tuple)):
+            pending.extend(part)
+    return total
