@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 Attributes = Mapping[str, "str | bool | int | float"]
-NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
 
 class Role(enum.Enum):
@@ -25,8 +23,8 @@ class Role(enum.Enum):
     """Runs inside an operation and knows more about it: no span, it only adds to the operation."""
     SESSION = "session"
     """Lives as long as an MCP session: no span, a record in `mcp.client.session.duration`."""
-    QUIET = "quiet"
-    """Runs, but what it records itself is kept back while an operation is under way."""
+    TRACER = "tracer"
+    """Hands out the tracer of a store that makes spans itself: a no-op one inside an operation of ours."""
 
 
 class Style(enum.Enum):
@@ -56,13 +54,14 @@ class Subject:
 class Described:
     """One call, as read from the patched callable's arguments."""
 
-    __slots__ = ("payload", "resolve", "subject")
+    __slots__ = ("after", "payload", "resolve", "subject")
 
     def __init__(
         self,
         subject: Subject,
         payload: object = None,
         resolve: Callable[[Callable[[Subject], None]], None] | None = None,
+        after: Callable[[Any], None] | None = None,
     ) -> None:
         #: What is known before the call runs.
         self.subject = subject
@@ -70,6 +69,12 @@ class Described:
         self.payload = payload
         #: Called once the wrapped call has started; hands over a better subject when it has found one.
         self.resolve = resolve
+        #: Called with the result of a call that succeeded.
+        self.after = after
+
+
+Reader = Callable[[Any, "tuple[Any, ...]", "dict[str, Any]"], "Described | None"]
+"""Reads a call, from `instance, args, kwargs`, before it runs; None leaves the call alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +88,15 @@ class Outcome:
     #: False where the request is known never to have been sent.
     reached_server: bool = True
     #: More that only the end of the call shows, for the span.
-    attributes: Attributes = field(default=NO_ATTRIBUTES)
+    attributes: Attributes | None = None
+
+
+SUCCESS = Outcome()
 
 
 @dataclass(frozen=True, slots=True)
 class PatchTarget:
-    """One callable of a store: where it stands, and what it is."""
+    """One callable of a store: where it stands, what it is, and the names of its positional parameters."""
 
     module: str
     name: str
@@ -96,18 +104,21 @@ class PatchTarget:
     #: The MCP method of a request, the operation of a store, or the phase of an operation.
     operation: str
     style: Style = Style.SYNC
-    #: How the adapter reads the call; the adapter's own business.
-    reader: Any = None
+    parameters: tuple[str, ...] = ()
+
+    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Name the arguments of a call, whichever way they were passed."""
+        return {**dict(zip(self.parameters, args, strict=False)), **kwargs}
 
 
 class StoreAdapter(Protocol):
-    """A kind of store. Registered in the entry-point group `storescope_store`."""
+    """A kind of store. The entry-point group `storescope_store` names callables that make one."""
 
     name: str
     targets: tuple[PatchTarget, ...]
 
-    def describe(self, target: PatchTarget, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Described | None:
-        """Read a call before it runs; None leaves it alone. Must tolerate arguments that the call will refuse."""
+    def reader(self, target: PatchTarget) -> Reader:
+        """Return what reads the calls of a target. It must tolerate arguments that the call itself will refuse."""
 
     def read_result(self, target: PatchTarget, result: Any) -> Outcome:
         """Read what a call returned."""

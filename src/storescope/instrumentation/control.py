@@ -1,0 +1,41 @@
+"""The agent from code: what the launcher does, and its undoing."""
+
+from __future__ import annotations
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from storescope.instrumentation import StorescopeInstrumentor
+from storescope.instrumentation.distro import configure_sdk
+from storescope.settings import Settings
+
+
+def instrument(
+    tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+) -> None:
+    """Observe this process's stores, imported or yet to be, as `opentelemetry-instrument` would.
+
+    Without providers, and unless the application has set global ones, OpenTelemetry is set up as well: the
+    destination is chosen from the environment. Does nothing where `STORESCOPE_ENABLED` or `OTEL_SDK_DISABLED`
+    say so, and nothing the second time.
+    """
+    if tracer_provider is None and meter_provider is None:
+        configure_sdk(Settings.from_env())
+    StorescopeInstrumentor().instrument(
+        skip_dep_check=True, tracer_provider=tracer_provider, meter_provider=meter_provider
+    )
+
+
+def uninstrument() -> None:
+    """Put every patched attribute back. What was recorded so far is still exported."""
+    StorescopeInstrumentor().uninstrument()
+
+
+def pause() -> None:
+    """Record nothing until `resume()`; the patches stay."""
+    StorescopeInstrumentor().pause()
+
+
+def resume() -> None:
+    """Record again after `pause()`."""
+    StorescopeInstrumentor().resume()

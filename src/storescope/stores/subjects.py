@@ -1,0 +1,144 @@
+"""How a service and a request become names and attributes: one spelling for every adapter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from storescope import semconv
+from storescope.stores.adapter import Subject
+
+#: Subjects that an adapter keeps at most; the oldest go first.
+MAX_SUBJECTS: Final = 1024
+
+_DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceIdentity:
+    """Which MCP server a request goes to, and how."""
+
+    name: str | None = None
+    transport: str | None = None
+    address: str | None = None
+    port: int | None = None
+    protocol_version: str | None = None
+
+    def attributes(self) -> dict[str, str | int]:
+        """Return what is known, by the conventions' names."""
+        known = {
+            semconv.SERVICE_NAME: self.name,
+            semconv.NETWORK_TRANSPORT: self.transport,
+            semconv.NETWORK_PROTOCOL_NAME: "http" if self.transport == "tcp" else None,
+            semconv.SERVER_ADDRESS: self.address,
+            semconv.SERVER_PORT: self.port,
+            semconv.MCP_PROTOCOL_VERSION: self.protocol_version,
+        }
+        return {key: value for key, value in known.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """For whom a store works: everybody, or one agent; or nobody knows yet."""
+
+    agent_id: str | None = None
+    known: bool = True
+
+    def attributes(self) -> dict[str, str]:
+        """Return the scope and, where there is one, the agent."""
+        if not self.known:
+            return {}
+        if self.agent_id is None:
+            return {semconv.STORE_SCOPE: "store"}
+        return {semconv.STORE_SCOPE: "agent", semconv.AGENT_ID: self.agent_id}
+
+
+UNKNOWN_SERVICE: Final = ServiceIdentity()
+UNKNOWN_SCOPE: Final = Scope(known=False)
+
+
+def service_identity(
+    name: str | None, url: str | None, command: str | None, protocol_version: str | None = None
+) -> ServiceIdentity:
+    """Describe a service by its configuration. Of a URL only host and port are kept."""
+    if not url:
+        return ServiceIdentity(name, "pipe" if command else None, None, None, protocol_version)
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:  # not a number between 0 and 65535: the connection will fail, the span need not
+        port = None
+    return ServiceIdentity(name, "tcp", parts.hostname, port, protocol_version)
+
+
+def request_subject(
+    method: str,
+    service: ServiceIdentity,
+    scope: Scope,
+    *,
+    tool: str | None = None,
+    alias: str | None = None,
+    prompt: str | None = None,
+    uri: str | None = None,
+) -> Subject:
+    """Name a request to an MCP server by the MCP conventions."""
+    what = tool or prompt
+    shared: dict[str, str | int] = {semconv.MCP_METHOD_NAME: method, **service.attributes()}
+    if tool:
+        shared[semconv.GEN_AI_OPERATION_NAME] = "execute_tool"
+        shared[semconv.GEN_AI_TOOL_NAME] = tool
+    if prompt:
+        shared[semconv.GEN_AI_PROMPT_NAME] = prompt
+    span: dict[str, str | int] = {**shared, **scope.attributes()}
+    if alias and alias != tool:
+        span[semconv.TOOL_ALIAS] = alias
+    if uri:
+        span[semconv.MCP_RESOURCE_URI] = public_uri(uri)
+    return Subject(f"{method} {what}" if what else method, span, shared)
+
+
+def operation_subject(
+    operation: str, service: ServiceIdentity, scope: Scope, *, from_memory: bool = False
+) -> Subject:
+    """Name an operation that the store does itself; `from_memory` marks a list that never leaves it."""
+    shared: dict[str, str | int] = {semconv.STORE_OPERATION: operation}
+    if service.name:
+        shared[semconv.SERVICE_NAME] = service.name
+    if from_memory:
+        shared[semconv.CACHE_RESULT] = "hit"
+    name = f"{operation} {service.name}" if service.name else operation
+    return Subject(name, {**shared, **scope.attributes()}, shared)
+
+
+def public_uri(uri: str) -> str:
+    """Cut credentials, query and fragment off a URI."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+class SubjectCache:
+    """Subjects by key, at most `MAX_SUBJECTS`. Reading takes no lock."""
+
+    def __init__(self, max_size: int = MAX_SUBJECTS) -> None:
+        self._max_size = max_size
+        self._subjects: dict[Hashable, Subject] = {}
+        self._lock = threading.Lock()
+        self.get = self._subjects.get
+
+    def put(self, key: Hashable, subject: Subject) -> None:
+        """Keep a subject, in place of the oldest one if need be."""
+        with self._lock:
+            if key not in self._subjects and len(self._subjects) >= self._max_size:
+                del self._subjects[next(iter(self._subjects))]
+            self._subjects[key] = subject
+
+    def clear(self) -> None:
+        """Forget all: names may have changed."""
+        with self._lock:
+            self._subjects.clear()
+
+    def __len__(self) -> int:
+        return len(self._subjects)
