@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 #: A payload of more parts than this is not measured: the walk would cost the caller more than the number is worth.
@@ -16,20 +15,17 @@ def text_size(value: object, max_parts: int = MAX_PARTS) -> int | None:
     also how a value that contains itself ends.
     """
     total = 0
-    parts = 0
-    pending = [value]
-    while pending:
-        part = pending.pop()
-        parts += 1
-        if parts > max_parts:
-            return None
+    parts = [value]
+    for part in parts:  # grows while it is walked
         if isinstance(part, str):
             total += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
-        elif isinstance(part, (bytes, bytearray, memoryview)):
-            total += len(part)
-        elif isinstance(part, Mapping):
-            pending.extend(part.keys())
-            pending.extend(part.values())
+        elif isinstance(part, dict):
+            parts += part
+            parts += part.values()
         elif isinstance(part, (list, tuple)):
-            pending.extend(part)
+            parts += part
+        elif isinstance(part, (bytes, bytearray)):
+            total += len(part)
+        if len(parts) > max_parts:
+            return None
     return total

@@ -13,6 +13,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
 from storescope.core.payload import text_size
@@ -103,23 +104,24 @@ class Operation:
         self.target = target
         self.described = described
         self.subject = subject = described.subject
-        self._span = span = telemetry.tracer.start_span(
-            subject.span_name, kind=self.kind, attributes=subject.span_attributes
-        )
-        recording = span.is_recording()
+        self._span = span = telemetry.tracer.start_span(subject.span_name, None, self.kind, subject.span_attributes)
         payload = described.payload
-        self._request_size = text_size(payload) if recording and payload is not None else None
+        self._request_size = text_size(payload) if payload is not None and span.is_recording() else None
         self._context = set_span_in_context(span)
         self._enter()
-        self._cpu_started = thread_time() if recording and target.style is Style.SYNC else None
+        self._cpu_started = thread_time() if target.style is Style.SYNC else 0.0
         self._started = perf_counter()
 
     def refine(self, subject: Subject) -> None:
         """Learn more about what this operation is about; its span and its record show it when it ends."""
         known = self.subject
+        attributes = {**known.span_attributes, **subject.span_attributes}
+        called = known.span_attributes.get(semconv.GEN_AI_TOOL_NAME)
+        if called and called != attributes[semconv.GEN_AI_TOOL_NAME]:
+            attributes[semconv.TOOL_ALIAS] = called
         self.subject = Subject(
             subject.span_name or known.span_name,
-            {**known.span_attributes, **subject.span_attributes},
+            attributes,
             {**known.metric_attributes, **subject.metric_attributes},
         )
 
@@ -146,10 +148,12 @@ class Operation:
 
     def finish(self, result: Any) -> None:
         """End the operation with what the call returned."""
+        elapsed = perf_counter() - self._started
         try:
-            elapsed = perf_counter() - self._started
             outcome = self._adapter.read_result(self.target, result)
-            if outcome.error_type is None and self.described.after is not None:
+            if outcome.error_type is not None and self._known_error is not None:
+                outcome = self._known_error
+            elif self.described.after is not None:
                 self.described.after(result)
             self._close(outcome, elapsed)
         except Exception:
@@ -157,9 +161,9 @@ class Operation:
 
     def fail(self, error: BaseException) -> None:
         """End the operation with what the call raised."""
+        elapsed = perf_counter() - self._started
         try:
-            elapsed = perf_counter() - self._started
-            self._close(read_error(self._adapter, self.target, error), elapsed)
+            self._close(self._known_error or read_error(self._adapter, self.target, error), elapsed)
         except Exception:
             _log.warning("storescope could not record %s", self.target.name, exc_info=True)
 
@@ -169,47 +173,44 @@ class Operation:
         _current.set(self)
 
     def _close(self, outcome: Outcome, elapsed: float) -> None:
+        """Describe the span while it is open, record the duration under it, and end it."""
         if self.closed:
             return
         self.closed = True
-        if outcome.error_type is not None and self._known_error is not None:
-            outcome = self._known_error
         span = self._span
         if span.is_recording():
-            self._describe_end(outcome)
+            span.set_attributes(self._end_attributes(outcome))
+            if outcome.error_type is not None:
+                text = error_text(outcome.message) if self._telemetry.keep_error_text else ""
+                span.set_status(Status(StatusCode.ERROR, text or None))
         self._record(outcome, elapsed)
         span.end()
 
-    def _describe_end(self, outcome: Outcome) -> None:
-        span = self._span
-        attributes = dict(outcome.attributes or ())
-        if self._cpu_started is not None:
+    def _end_attributes(self, outcome: Outcome) -> dict[str, AttributeValue]:
+        attributes: dict[str, AttributeValue] = {}
+        if self.target.style is Style.SYNC:
             attributes[semconv.THREAD_CPU_TIME] = thread_time() - self._cpu_started
         if self._request_size is not None:
             attributes[semconv.REQUEST_SIZE] = self._request_size
         if outcome.payload is not None and (size := text_size(outcome.payload)) is not None:
             attributes[semconv.RESPONSE_SIZE] = size
         if self.subject is not self.described.subject:
-            span.update_name(self.subject.span_name)
+            self._span.update_name(self.subject.span_name)
             attributes.update(self.subject.span_attributes)
         if outcome.error_type is not None:
-            text = error_text(outcome.message) if self._telemetry.keep_error_text else ""
             attributes[semconv.ERROR_TYPE] = outcome.error_type
-            span.set_status(Status(StatusCode.ERROR, text or None))
-        span.set_attributes(attributes)
+            attributes.update(outcome.attributes or {})
+        return attributes
 
     def _record(self, outcome: Outcome, elapsed: float) -> None:
-        histogram = self._histogram(outcome)
-        if histogram is None:
-            return
-        failed = outcome.error_type is not None
         attributes = self.subject.metric_attributes
+        failed = outcome.error_type is not None
         if failed:
             attributes = {**attributes, semconv.ERROR_TYPE: str(outcome.error_type)}
-        histogram.record(elapsed, attributes, self._context)
+        self._histogram(outcome).record(elapsed, attributes, self._context)
         tally.add(error=failed)
 
-    def _histogram(self, outcome: Outcome) -> Histogram | None:
+    def _histogram(self, outcome: Outcome) -> Histogram:
         return self._telemetry.operations
 
 
@@ -220,7 +221,7 @@ class Request(Operation):
 
     __slots__ = ()
 
-    def _histogram(self, outcome: Outcome) -> Histogram | None:
+    def _histogram(self, outcome: Outcome) -> Histogram:
         telemetry = self._telemetry
         return telemetry.requests if outcome.reached_server else telemetry.operations
 
@@ -234,5 +235,6 @@ class Phase(Operation):
         self._attached = otel_context.attach(self._context)
         self._outer = _current.get()
 
-    def _histogram(self, outcome: Outcome) -> Histogram | None:
-        return None
+    def _record(self, outcome: Outcome, elapsed: float) -> None:
+        if outcome.error_type is not None and self._outer is not None:
+            self._outer.know_error(outcome)

@@ -83,9 +83,11 @@ class Observer:
             described = self.read(instance, args, kwargs)
             if described is None:
                 return None
-            if outer is None or self._operation is Phase:
-                assert self._operation is not None
+            if described.outer is not None and isinstance(outer, Request):
+                outer.refine(described.outer)
+            if self._operation is not None and (outer is None or self._operation is Phase):
                 return self._operation(self.telemetry, self.adapter, self.target, described)
+            assert outer is not None
             outer.refine(described.subject)
             return Inside(outer, self.adapter, self.target)
         except Exception:
@@ -94,7 +96,9 @@ class Observer:
 
     def _is_other(self, outer: Operation) -> bool:
         """Whether this is work that the store does on its own account inside another operation."""
-        return not self._is_part and self.target.operation != outer.target.operation
+        if self.target.role is Role.DETAIL:
+            return not isinstance(outer, Request)
+        return self._operation is not Phase and self.target.operation != outer.target.operation
 
 
 def _sync(observer: Observer) -> Wrapper:

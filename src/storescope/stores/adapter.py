@@ -54,7 +54,7 @@ class Subject:
 class Described:
     """One call, as read from the patched callable's arguments."""
 
-    __slots__ = ("after", "payload", "resolve", "subject")
+    __slots__ = ("after", "outer", "payload", "resolve", "subject")
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Described:
         payload: object = None,
         resolve: Callable[[Callable[[Subject], None]], None] | None = None,
         after: Callable[[Any], None] | None = None,
+        outer: Subject | None = None,
     ) -> None:
         #: What is known before the call runs.
         self.subject = subject
@@ -71,13 +72,15 @@ class Described:
         self.resolve = resolve
         #: Called with the result of a call that succeeded.
         self.after = after
+        #: What a phase shows about the operation that it is a part of.
+        self.outer = outer
 
 
 Reader = Callable[[Any, "tuple[Any, ...]", "dict[str, Any]"], "Described | None"]
 """Reads a call, from `instance, args, kwargs`, before it runs; None leaves the call alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made at each call, and that would double its cost
 class Outcome:
     """What a result or an exception says about its operation."""
 

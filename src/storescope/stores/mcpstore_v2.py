@@ -84,12 +84,11 @@ class McpstoreV2:
         """Read `{"content": …, "is_error": …}`; whatever else a native returns is a success."""
         if target.operation != "tools/call" or not isinstance(result, dict):
             return SUCCESS
-        parts = [part for part in result.get("content") or () if isinstance(part, dict)]
-        payload = [part.get("text") or part.get("data") for part in parts]
+        payload = [part.get("text") or part.get("data") for part in result.get("content") or ()]
         if result.get("is_error"):
-            text = next((part["text"] for part in parts if isinstance(part.get("text"), str)), "")
+            text = next((text for text in payload if isinstance(text, str)), "")
             return Outcome(semconv.ERROR_TOOL, text, payload)
-        return Outcome(payload=payload)
+        return Outcome(None, "", payload)
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read the code before the colon of a bare RuntimeError, else the exception's type."""
