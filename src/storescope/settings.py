@@ -163,3 +163,8 @@ class Settings:
 def claim_process() -> None:
     """Leave this process's id in the environment, so that a server which inherits it knows that it was spawned."""
     os.environ[PID_VARIABLE] = str(os.getpid())
+
+
+def child_environment(**overrides: str) -> dict[str, str]:
+    """Return this process's environment with some variables set, for a program that it starts."""
+    return {**os.environ, **overrides}

@@ -1,0 +1,209 @@
+"""The `storescope` command: what programs recorded under the agent, shown and handed on."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from storescope import __version__
+from storescope.settings import Settings
+
+# What the commands need is imported when they run: `storescope --help` answers at once.
+if TYPE_CHECKING:
+    from storescope.insight import Recording, Source
+
+#: Lines of the timeline, unless --last asks for a number of traces.
+_ROOM: Final = 40
+
+
+class Failure(click.ClickException):
+    """What was asked for cannot be done: said in plain words, with exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message."""
+        click.echo(f"storescope: {self.format_message()}", file=file, err=True)
+
+
+@click.group("storescope", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="storescope")
+def main() -> None:
+    """See where an MCP store spends its time.
+
+    Run your program under the agent, then look at what it did:
+
+    \b
+      opentelemetry-instrument python app.py
+      storescope view
+
+    No program at hand? `storescope demo` brings one.
+    """  # noqa: D301 - click reads the control character
+
+
+@main.command(short_help="Show what programs did: a timeline, and a table per tool.")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--last", type=click.IntRange(min=1), metavar="N", help="The N newest traces, of whichever run."
+)
+@click.option("--slow", is_flag=True, help="Slowest traces first.")
+@click.option("--errors", is_flag=True, help="Only traces in which something failed.")
+@click.option(
+    "--service",
+    metavar="NAME",
+    help="Only traces and operations of NAME: an MCP service of the store, or a program (its OpenTelemetry"
+    " service.name).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print traces and tables as JSON, for programs.")
+@click.option(
+    "--export",
+    "target",
+    type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
+    metavar="PATH",
+    help="Write the traces to PATH as one OTLP JSON object, for Jaeger's upload; - is standard output.",
+)
+@click.option("--force", is_flag=True, help="Let --export overwrite a file.")
+def view(
+    file: Path | None,
+    last: int | None,
+    slow: bool,
+    errors: bool,
+    service: str | None,
+    as_json: bool,
+    target: Path | None,
+    force: bool,
+) -> None:
+    """Show what programs did: a timeline, and a table per tool.
+
+    FILE is an OTLP JSON file of traces or a folder of traces-*.jsonl files; by default it is the folder in which
+    the agent records (STORESCOPE_DIR, else .storescope).
+
+    Without options this is the newest run of a program, and the table covers that run. With --last, --slow or
+    --errors it is every run in FILE, and so is the table. The screen shows as many traces as fit on it; --json
+    and --export have all that were chosen.
+
+    \b
+    Examples:
+      storescope view                        the newest run
+      storescope view --last 1               the newest trace alone
+      storescope view --slow --service notes the slowest operations of one MCP service
+      storescope view --errors --json        every trace with an error, for programs
+      storescope view --export trace.json    a file for Jaeger: Search > Upload
+    """  # noqa: D301 - click reads the control character
+    from storescope.insight import InsightError, Query, Recording, Source
+
+    if as_json and target is not None:
+        raise click.UsageError("--json and --export exclude each other.")
+    query = Query(last=last, slow=slow, errors=errors, service=service)
+    try:
+        with _collector_paused():
+            recording = Recording(Source.at(file or Settings.from_env().directory), query)
+        if target is not None:
+            _export(recording, target, force)
+        elif as_json:
+            _print_json(recording)
+        else:
+            _show(recording)
+    except InsightError as error:
+        raise Failure(str(error)) from error
+
+
+@main.command(short_help="Run a small agent and an MCP server, and show what was recorded.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the recorded files; by default demo, below the folder in which the agent records.",
+)
+def demo(folder: Path | None) -> None:
+    """Run a small agent and an MCP server, and show what was recorded.
+
+    An agent-like program searches, reads and publishes notes through mcpstore 2.x and a small MCP server. It runs
+    as your program would: unchanged, under opentelemetry-instrument. Nothing leaves this machine.
+
+    \b
+    Examples:
+      storescope demo
+      storescope demo --dir recordings
+    """  # noqa: D301 - click reads the control character
+    from storescope.demo import launch
+    from storescope.insight import InsightError, Query, Recording, Source
+
+    folder = folder or Settings.from_env().directory / "demo"
+    try:
+        launch.check_store()
+        click.echo(f"$ {launch.COMMAND}")
+        files = launch.record(folder)
+        click.echo()
+        _show(Recording(Source(files), Query()))
+    except (launch.DemoError, InsightError) as error:
+        raise Failure(str(error)) from error
+    click.echo("\nAgain with your own program:\n  opentelemetry-instrument python app.py\n  storescope view")
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Hold cyclic garbage collection off: reading makes no cycles, and looking for them takes a third of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _show(recording: Recording) -> None:
+    """Print timeline and table: as wide as the terminal, or as they need in a pipe or file."""
+    from rich.console import Console
+
+    from storescope.insight import screen, timeline
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names that the terminal's encoding lacks
+    console = Console(highlight=False, markup=False, emoji=False)
+    last = recording.selection.query.last
+    chosen = list(recording.selection.traces) if last else recording.first_traces(_ROOM)
+    shown = screen.View(recording.selection, recording.load(chosen), recording.files())
+    glyphs = timeline.UNICODE if console.encoding.startswith("utf") else timeline.ASCII
+    for line in screen.render(shown, glyphs, console.width if sys.stdout.isatty() else None):
+        console.print(line, soft_wrap=True)
+    _print_notes(recording.source)
+
+
+def _print_json(recording: Recording) -> None:
+    from storescope.insight.document import build_document
+
+    traces = recording.load(list(recording.selection.traces))
+    click.echo(json.dumps(build_document(recording.source, recording.selection, traces), indent=2))
+
+
+def _export(recording: Recording, target: Path, force: bool) -> None:
+    content = json.dumps(recording.export())
+    if str(target) == "-":
+        click.echo(content)
+        return
+    try:
+        with target.open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(content + "\n")
+    except FileExistsError as error:
+        raise Failure(f"{target} exists already; --force overwrites it.") from error
+    except OSError as error:
+        raise Failure(f"{target} cannot be written: {error.strerror}.") from error
+    count = len(recording.selection.traces)
+    traces = f"{count:,} trace{'' if count == 1 else 's'}"
+    click.echo(f"Wrote {traces} to {target}. To see them in Jaeger: Search > Upload.", err=True)
+    _print_notes(recording.source)
+
+
+def _print_notes(source: Source) -> None:
+    for note in source.notes:
+        click.echo(f"Skipped {note}", err=True)
+    if source.notes_left_off:
+        click.echo(f"Skipped {source.notes_left_off:,} more.", err=True)

@@ -1,0 +1,1 @@
+"""The packaged demo: an agent-like program, a small MCP server, and what runs them under the agent."""
