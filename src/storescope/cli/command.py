@@ -163,7 +163,7 @@ def _show(recording: Recording) -> None:
     """Print timeline and table: as wide as the terminal, or as they need in a pipe or file."""
     from rich.console import Console
 
-    from storescope.insight import screen, timeline
+    from storescope.cli import screen, timeline
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names that the terminal's encoding lacks

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from storescope import semconv
 from storescope.insight import words
-from storescope.insight.layout import GAP, Column, Layout, fold
+from storescope.cli.layout import GAP, Column, Layout, fold
 from storescope.insight.model import Span
 from storescope.insight.traces import Branch, Trace
 

@@ -10,8 +10,8 @@ from unit.recordings import Json, batch, call, calls, span, write
 
 from storescope import semconv
 from storescope.insight import Query, Recording, Source, words
-from storescope.insight.screen import View, render
-from storescope.insight.timeline import ASCII, MAX_LINES, UNICODE, Glyphs
+from storescope.cli.screen import View, render
+from storescope.cli.timeline import ASCII, MAX_LINES, UNICODE, Glyphs
 
 HIT = {semconv.CACHE_RESULT: "hit"}
 
