@@ -22,7 +22,12 @@ class Service:
 
 class Tool:
     def info(self) -> dict[str, Any]:
-        return {"tool_name": "echo", "instance_id": "20592210", "service_name": "lab", "scope": {"type": "store"}}
+        return {
+            "tool_name": "echo",
+            "instance_id": "20592210",
+            "service_name": "lab",
+            "scope": {"type": "store"},
+        }
 
 
 class ScopeContext:

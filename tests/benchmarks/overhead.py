@@ -110,7 +110,9 @@ def _row(name: str, providers: Providers, clock: Clock, target: float) -> Row:
     return Row(name, statistics.median(times[ours]), statistics.median(times[by_hand]), target)
 
 
-def _by_hand(tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> Callable[[], object]:
+def _by_hand(
+    tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
+) -> Callable[[], object]:
     """Return the same call, observed by the code that one would write around it."""
     tracer = trace.get_tracer("by hand", "1", tracer_provider)
     histogram = metrics.get_meter("by hand", "1", meter_provider).create_histogram(

@@ -54,7 +54,9 @@ def _compare(name: str, exporters: Mapping[str, str], official: Path, folder: Pa
     for _ in range(ROUNDS + 1):
         for environment, measured in zip((ours, theirs), times, strict=True):
             measured.append(_milliseconds(environment, folder))
-    ours_ms, theirs_ms = (statistics.median(measured[1:]) for measured in times)  # the first of each is warm-up
+    ours_ms, theirs_ms = (
+        statistics.median(measured[1:]) for measured in times
+    )  # the first of each is warm-up
     return Row(name, ours_ms, theirs_ms, 1.2, "ms")
 
 

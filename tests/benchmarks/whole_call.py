@@ -47,7 +47,13 @@ def _compare(name: str, python: str) -> Row:
 
 def _milliseconds(command: list[str], environment: Mapping[str, str], folder: str) -> float:
     done = subprocess.run(
-        command, check=True, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        check=True,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     return float(done.stdout.split()[-1])
 

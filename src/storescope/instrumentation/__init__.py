@@ -31,12 +31,12 @@ class StorescopeInstrumentor(BaseInstrumentor):
     def pause(self) -> None:
         """Record nothing until `resume()`."""
         if self._patcher is not None:
-            self._patcher.telemetry.enabled = False
+            self._patcher.telemetry.enable(False)
 
     def resume(self) -> None:
         """Record again after `pause()`."""
         if self._patcher is not None:
-            self._patcher.telemetry.enabled = True
+            self._patcher.telemetry.enable(True)
 
     def _instrument(self, **kwargs: Any) -> None:
         settings = Settings.from_env()

@@ -74,6 +74,7 @@ class Patcher:
 
     def undo(self) -> None:
         """Take away every wrapper that still stands where it was put; those that do not pass through from now on."""
-        self._active = self.telemetry.enabled = False
+        self._active = False
+        self.telemetry.enable(False)
         while self.patches:
             self.patches.pop().undo()

@@ -22,9 +22,10 @@ _SECRETS: Final = re.compile(
         (
             r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)",
             r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@]{1,200}@",
+            r"(?P<query>\?[\w.~%-]{1,64}=)[^\s\"'<>)\]}#]+",
             r"\beyJ[\w-]{5,}(?:\.[\w-]*){1,2}",
-            rf"(?P<key>(?<![\w.-]){_KEYS}[\"']?\s{{0,3}}[:=]\s{{0,3}}(?:(?:bearer|basic|digest)\s+)?)"
-            r"(?:\"[^\"]*\"?|'[^']*'?|[^\s,;&\"'}\])]+)",
+            rf"(?P<key>(?<![\w.-]){_KEYS}(?:\\{{0,3}}[\"'])?\s{{0,3}}[:=]\s{{0,3}}(?:(?:bearer|basic|digest)\s+)?)"
+            r"(?:\\{0,3}\"[^\"]*\"?|\\{0,3}'[^']*'?|[^\s,;&\"'}\])]+)",
             r"(?P<bearer>\b(?:bearer|basic)\s+)[\w.~+/=-]{6,}",
             r"\b(?:sk|pk|rk|ghp|gho|ghu|ghs|glpat|xox[abprs])[-_][\w-]{10,}",
             r"\bgithub_pat_\w{20,}",
@@ -36,7 +37,7 @@ _SECRETS: Final = re.compile(
 
 
 def _mask(match: re.Match[str]) -> str:
-    kept = match["scheme"] or match["key"] or match["bearer"] or ""
+    kept = match["scheme"] or match["query"] or match["key"] or match["bearer"] or ""
     return f"{kept}{MASK}@" if match["scheme"] else f"{kept}{MASK}"
 
 

@@ -38,22 +38,26 @@ class Telemetry:
             meter, semconv.OPERATION_DURATION, "Duration of an operation of the store that reached no MCP server."
         )
         self.keep_error_text = keep_error_text
-        #: Off while paused, and for good after `uninstrument()`: callables that somebody still holds pass through.
-        self.enabled = True
         self._has_provider = tracer_provider is not None or meter_provider is not None
+        self._enabled = True
+        #: Whether recording is wanted and goes anywhere.
+        self.live = self._has_provider
 
-    def is_on(self) -> bool:
-        """Tell whether recording is wanted and goes anywhere: without an SDK, nothing need be read or built."""
-        return self.enabled and (self._has_provider or self._find_provider())
+    def go_live(self) -> bool:
+        """Look whether a provider has been set by now. Without an SDK nothing need be read or built."""
+        if self._enabled and not self.live:
+            # The API's own providers do nothing: they stand in until somebody sets real ones.
+            providers = trace.get_tracer_provider(), metrics.get_meter_provider()
+            self.live = self._has_provider or any(
+                not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+                for provider in providers
+            )
+        return self.live
 
-    def _find_provider(self) -> bool:
-        # The API's own providers do nothing: they stand in until somebody sets real ones.
-        providers = trace.get_tracer_provider(), metrics.get_meter_provider()
-        self._has_provider = any(
-            not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
-            for provider in providers
-        )
-        return self._has_provider
+    def enable(self, enabled: bool) -> None:
+        """Switch recording on or off; callables that somebody holds after `uninstrument()` pass through."""
+        self._enabled = enabled
+        self.live = enabled and self._has_provider
 
 
 def _duration(meter: Meter, name: str, description: str) -> Histogram:

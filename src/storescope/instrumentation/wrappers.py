@@ -13,7 +13,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NoOpTracer
 
 from storescope import semconv
-from storescope.instrumentation.operation import Operation, Phase, Request, current_operation, read_error
+from storescope.instrumentation.operation import Operation, OperationType, Phase, current_operation
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.stores import PatchTarget, Role, StoreAdapter, Style
 
@@ -23,22 +23,14 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 Wrapper = Callable[[Callable[..., Any], Any, Args, Kwargs], Any]
 
-_OPERATIONS: Final[Mapping[Role, type[Operation]]] = {
-    Role.REQUEST: Request,
-    Role.OPERATION: Operation,
-    Role.PHASE: Phase,
-}
-
-
 class Inside:
     """An inner observer of an operation: it opens no span and lends its knowledge to the outermost."""
 
-    __slots__ = ("_adapter", "_outer", "_target")
+    __slots__ = ("_outer", "_type")
 
-    def __init__(self, outer: Operation, adapter: StoreAdapter, target: PatchTarget) -> None:
+    def __init__(self, type: OperationType, outer: Operation) -> None:
+        self._type = type
         self._outer = outer
-        self._adapter = adapter
-        self._target = target
 
     def started(self) -> None:
         """Do nothing: what could be read has been."""
@@ -49,56 +41,61 @@ class Inside:
     def fail(self, error: BaseException) -> None:
         """Tell the operation why it is about to fail."""
         try:
-            self._outer.know_error(read_error(self._adapter, self._target, error))
+            self._outer.know_error(self._type.read_error(error))
         except Exception:
-            _log.warning("storescope could not read an error of %s", self._target.name, exc_info=True)
+            _log.warning("storescope could not read an error of %s", self._type.target.name, exc_info=True)
 
     def leave(self) -> None:
         """Do nothing: the operation remains the current one."""
-
-    def is_here(self) -> bool:
-        """Say that there is nothing to leave."""
-        return False
 
 
 class Observer:
     """Decides what a call of one target is to the agent: an operation, something inside one, or nothing."""
 
-    def __init__(self, telemetry: Telemetry, adapter: StoreAdapter, target: PatchTarget) -> None:
-        self.telemetry = telemetry
-        self.adapter = adapter
-        self.target = target
-        self.read = adapter.reader(target)
-        self._operation = _OPERATIONS.get(target.role)
-        self._is_part = target.role in (Role.PHASE, Role.DETAIL)
+    def __init__(self, type: OperationType) -> None:
+        self.type = type
+        self.read = type.adapter.reader(type.target)
+        role = type.target.role
+        self._opens = role in (Role.REQUEST, Role.OPERATION)
 
     def begin(self, instance: Any, args: Args, kwargs: Kwargs) -> Operation | Inside | None:
         """Observe a call that is about to run; None leaves it alone."""
         try:
-            if not self.telemetry.is_on() or not is_instrumentation_enabled():
+            telemetry = self.type.telemetry
+            if not (telemetry.live or telemetry.go_live()) or not is_instrumentation_enabled():
                 return None
             outer = current_operation()
-            if self._is_part if outer is None else self._is_other(outer):
+            if outer is not None:
+                return self._begin_inside(outer, instance, args, kwargs)
+            if not self._opens:
                 return None
             described = self.read(instance, args, kwargs)
-            if described is None:
-                return None
-            if described.outer is not None and isinstance(outer, Request):
-                outer.refine(described.outer)
-            if self._operation is not None and (outer is None or self._operation is Phase):
-                return self._operation(self.telemetry, self.adapter, self.target, described)
-            assert outer is not None
-            outer.refine(described.subject)
-            return Inside(outer, self.adapter, self.target)
+            return None if described is None else Operation(self.type, described)
         except Exception:
-            _log.warning("storescope could not read a call of %s", self.target.name, exc_info=True)
+            _log.warning("storescope could not read a call of %s", self.type.target.name, exc_info=True)
             return None
+
+    def _begin_inside(
+        self, outer: Operation, instance: Any, args: Args, kwargs: Kwargs
+    ) -> Operation | Inside | None:
+        if self._is_other(outer):
+            return None
+        described = self.read(instance, args, kwargs)
+        if described is None:
+            return None
+        if described.outer is not None and outer.type.is_request:
+            outer.refine(described.outer)
+        if self.type.target.role is Role.PHASE:
+            return Phase(self.type, described)
+        outer.refine(described.subject)
+        return Inside(self.type, outer)
 
     def _is_other(self, outer: Operation) -> bool:
         """Whether this is work that the store does on its own account inside another operation."""
-        if self.target.role is Role.DETAIL:
-            return not isinstance(outer, Request)
-        return self._operation is not Phase and self.target.operation != outer.target.operation
+        target = self.type.target
+        if target.role is Role.DETAIL:
+            return not outer.type.is_request
+        return target.role is not Role.PHASE and target.operation != outer.type.target.operation
 
 
 def _sync(observer: Observer) -> Wrapper:
@@ -113,11 +110,8 @@ def _sync(observer: Observer) -> Wrapper:
         except BaseException as error:
             operation.fail(error)
             raise
-        else:
-            operation.finish(result)
-            return result
-        finally:
-            operation.leave()
+        operation.finish(result)
+        return result
 
     return wrapper
 
@@ -129,17 +123,10 @@ def _coroutine(observer: Observer) -> Wrapper:
             return await coroutine
         try:
             result = await coroutine
-        except GeneratorExit as error:
-            operation.fail(error)
-            if operation.is_here():
-                operation.leave()
-            raise
         except BaseException as error:
             operation.fail(error)
-            operation.leave()
             raise
         operation.finish(result)
-        operation.leave()
         return result
 
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -162,8 +149,7 @@ def _future(observer: Observer) -> Wrapper:
         except BaseException as error:
             operation.fail(error)
             raise
-        finally:
-            operation.leave()
+        operation.leave()
         if isfuture(result):
             result.add_done_callback(partial(_end, operation))
             operation.started()
@@ -209,16 +195,16 @@ def _session(observer: Observer) -> Wrapper:
 
 def _record_session(observer: Observer, instance: Any, elapsed: float, error: BaseException | None) -> None:
     try:
-        described = observer.read(instance, (), {}) if observer.telemetry.is_on() else None
+        described = observer.read(instance, (), {}) if observer.type.telemetry.go_live() else None
         if described is None:
             return
         attributes = described.subject.metric_attributes
         if error is not None:
-            outcome = read_error(observer.adapter, observer.target, error)
+            outcome = observer.type.read_error(error)
             attributes = {**attributes, semconv.ERROR_TYPE: str(outcome.error_type)}
-        observer.telemetry.sessions.record(elapsed, attributes)
+        observer.type.telemetry.sessions.record(elapsed, attributes)
     except Exception:
-        _log.warning("storescope could not record a session of %s", observer.adapter.name, exc_info=True)
+        _log.warning("storescope could not record a session of %s", observer.type.adapter.name, exc_info=True)
 
 
 def _quiet_tracer(_observer: Observer) -> Wrapper:
@@ -243,5 +229,5 @@ _BY_ROLE: Final[Mapping[Role, Callable[[Observer], Wrapper]]] = {
 
 def make_wrapper(telemetry: Telemetry, adapter: StoreAdapter, target: PatchTarget) -> Wrapper:
     """Return what wrapt puts around a target."""
-    observer = Observer(telemetry, adapter, target)
+    observer = Observer(OperationType(telemetry, adapter, target))
     return _BY_ROLE.get(target.role, _BY_STYLE[target.style])(observer)

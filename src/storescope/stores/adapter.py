@@ -54,26 +54,18 @@ class Subject:
 class Described:
     """One call, as read from the patched callable's arguments."""
 
-    __slots__ = ("after", "outer", "payload", "resolve", "subject")
+    #: Called once the wrapped call has started; hands over a better subject when it has found one.
+    resolve: Callable[[Callable[[Subject], None]], None] | None = None
+    #: Called with the result of a call that succeeded.
+    after: Callable[[Any], None] | None = None
+    #: What a phase shows about the operation that it is a part of.
+    outer: Subject | None = None
 
-    def __init__(
-        self,
-        subject: Subject,
-        payload: object = None,
-        resolve: Callable[[Callable[[Subject], None]], None] | None = None,
-        after: Callable[[Any], None] | None = None,
-        outer: Subject | None = None,
-    ) -> None:
+    def __init__(self, subject: Subject, payload: object = None) -> None:
         #: What is known before the call runs.
         self.subject = subject
         #: What is sent to the server, for its size; None where nothing is.
         self.payload = payload
-        #: Called once the wrapped call has started; hands over a better subject when it has found one.
-        self.resolve = resolve
-        #: Called with the result of a call that succeeded.
-        self.after = after
-        #: What a phase shows about the operation that it is a part of.
-        self.outer = outer
 
 
 Reader = Callable[[Any, "tuple[Any, ...]", "dict[str, Any]"], "Described | None"]

@@ -119,7 +119,9 @@ class McpstoreV1:
         shared = identity.attributes()
         session_id = _session_id(client)
         outer = Subject("", {**shared, semconv.MCP_SESSION_ID: session_id} if session_id else shared, shared)
-        return Described(Subject(phase, {semconv.PHASE: phase}, {}), outer=outer)
+        described = Described(Subject(phase, {semconv.PHASE: phase}, {}))
+        described.outer = outer
+        return described
 
     def _session(
         self, _target: PatchTarget, client: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]

@@ -18,6 +18,7 @@ from storescope.stores.subjects import (
     ServiceIdentity,
     SubjectCache,
     operation_subject,
+    public_uri,
     request_subject,
     service_identity,
 )
@@ -48,6 +49,9 @@ CHANGES: Final = frozenset(
 #: Operations of a scope after which a service is connected, so that all can be known of it.
 CONNECTS: Final = frozenset({"restart_service", "wait_service"})
 
+#: What a server lists. The store keeps none of it: to ask one of these for its name is a request.
+LISTED: Final = frozenset({"Prompt", "Resource", "ResourceTemplate"})
+
 SETUP: Final = "setup_store"
 
 _JSONRPC_CODE: Final = re.compile(r"Mcp error: (-?\d{1,6})\b")
@@ -76,12 +80,16 @@ class McpstoreV2:
         owner = target.name.partition(".")[0].removeprefix("Async")
         if owner == "ScopeContext":
             read = self._aliased_tool if target.operation == "tools/call" else self._on_scope
+        elif owner in LISTED:
+            read = self._on_listed
         else:
             read = self._on_store if owner == "MCPStore" else self._on_held
         return partial(read, target)
 
     def read_result(self, target: PatchTarget, result: Any) -> Outcome:
         """Read `{"content": …, "is_error": …}`; whatever else a native returns is a success."""
+        if target.operation == "resources/read":
+            return _read_resource(result)
         if target.operation != "tools/call" or not isinstance(result, dict):
             return SUCCESS
         payload = [part.get("text") or part.get("data") for part in result.get("content") or ()]
@@ -144,6 +152,12 @@ class McpstoreV2:
         given = target.given(args, kwargs)
         return self._looked_up(target, given, self._find_held(target, held, given))
 
+    def _on_listed(
+        self, target: PatchTarget, _held: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Described:
+        """`Resource.read()`, `Prompt.get(args)`: objects that would ask the server for their own names."""
+        return Described(_subject(target, target.given(args, kwargs), UNKNOWN_SERVICE, UNKNOWN_SCOPE))
+
     def _named(self, target: PatchTarget, given: Mapping[str, Any], scope: Scope) -> Described:
         """An operation on a whole scope, or on the service that the caller names."""
         service, _ = self._services.get(given.get("instance_id", ""), (None, None))
@@ -171,15 +185,14 @@ class McpstoreV2:
         return subject
 
     def _find_held(self, target: PatchTarget, held: Any, given: Mapping[str, Any]) -> LookUp:
-        """A `Tool`, `Service`, `Resource` or `Prompt` knows its names, and its service where that is known."""
+        """A `Tool` or a `Service` knows its names, and its service where that is known."""
         info = yield held.info()
         if "effective_config" in info:
             service, scope = self._remember(info)
         else:
             known = ServiceIdentity(info["service_name"]), _scope(info["scope"])
             service, scope = self._services.get(info["instance_id"], known)
-        held_names = {"tool_name": info.get("tool_name"), "prompt_name": info.get("name"), "uri": info.get("uri")}
-        return _subject(target, {**held_names, **given}, service, scope)
+        return _subject(target, {"tool_name": info.get("tool_name"), **given}, service, scope)
 
     def _find_instance(self, target: PatchTarget, store: Any, given: Mapping[str, Any]) -> LookUp:
         instance_id = given["instance_id"]
@@ -240,7 +253,9 @@ class McpstoreV2:
 def _complete(target: PatchTarget, as_called: Subject, payload: object, look_up: LookUp) -> Described:
     """Let a look-up name the call: before it starts where natives answer at once, else while it runs."""
     if target.style is Style.FUTURE:
-        return Described(as_called, payload, partial(_advance, look_up, None))
+        described = Described(as_called, payload)
+        described.resolve = partial(_advance, look_up, None)
+        return described
     found: list[Subject] = []
     _advance(look_up, None, found.append)
     return Described(found[0] if found else as_called, payload)
@@ -281,6 +296,13 @@ def _subject(target: PatchTarget, given: Mapping[str, Any], service: ServiceIden
         prompt=_text_or_none(given.get("prompt_name")) if target.operation == "prompts/get" else None,
         uri=_text_or_none(given.get("uri")) if target.operation == "resources/read" else None,
     )
+
+
+def _read_resource(result: Any) -> Outcome:
+    """Learn from a resource which one it is: where a `Resource` was read, the call did not say."""
+    contents = result.get("contents") if isinstance(result, dict) else None
+    uri = contents[0].get("uri") if contents else None
+    return Outcome(attributes={semconv.MCP_RESOURCE_URI: public_uri(uri)}) if isinstance(uri, str) else SUCCESS
 
 
 def _scope(scope: Mapping[str, str]) -> Scope:
