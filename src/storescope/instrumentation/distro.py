@@ -1,0 +1,77 @@
+"""The distribution that `opentelemetry-instrument` finds: it marks the process, and sets OpenTelemetry up."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import Any
+
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+from storescope.instrumentation.process import is_spawned_server
+from storescope.settings import Settings, claim_process
+
+_log = logging.getLogger(__name__)
+
+#: Distribution and configurator run in one process, one after the other, and warn once about a bad value.
+_read_settings = functools.cache(Settings.from_env)
+
+
+class StorescopeDistro(BaseDistro):  # type: ignore[misc]
+    """Leaves this process's id in the environment, and nothing else.
+
+    In a server that an instrumented program spawned it loads no instrumentation at all, ours or others'.
+    """
+
+    _dormant = False
+
+    def _configure(self, **kwargs: Any) -> None:
+        self._dormant = is_spawned_server(_read_settings())
+        if self._dormant:
+            return
+        claim_process()
+        if hasattr(os, "register_at_fork"):
+            # A program that goes into the background by forking leaves the id of a process that has ended.
+            os.register_at_fork(after_in_child=claim_process)
+
+    def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
+        """Load an instrumentation, but not in a dormant server."""
+        if not self._dormant:
+            super().load_instrumentor(entry_point, **kwargs)
+
+
+class StorescopeConfigurator(_OTelSDKConfigurator):
+    """Sets the SDK up. What goes wrong is logged once, and the application runs without telemetry."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        settings = _read_settings()
+        if "OTEL_CONFIG_FILE" not in settings.otel:
+            configure_sdk(settings, auto_version=kwargs.get("auto_instrumentation_version"))
+        elif not is_spawned_server(settings) and not settings.sdk_disabled:
+            _go_on_without(super()._configure, **kwargs)
+
+
+def configure_sdk(settings: Settings, *, auto_version: str | None = None) -> None:
+    """Set the providers that the application has not set itself, by the `OTEL_*` variables.
+
+    Does nothing in a dormant server and where the SDK is disabled. Never raises. May wait up to 0.2 s for a
+    receiver on this machine, where no endpoint and no exporter is named.
+    """
+    if settings.sdk_disabled or is_spawned_server(settings):
+        return
+    _go_on_without(_set_providers, settings, auto_version)
+
+
+def _set_providers(settings: Settings, auto_version: str | None) -> None:
+    from storescope.instrumentation.providers import set_providers
+
+    set_providers(settings, auto_version)
+
+
+def _go_on_without(step: Any, *args: Any, **kwargs: Any) -> None:
+    try:
+        step(*args, **kwargs)
+    except Exception:
+        _log.warning("storescope: no telemetry, OpenTelemetry could not be set up", exc_info=True)
