@@ -25,12 +25,6 @@ NETWORK_PROTOCOL_NAME: Final = "network.protocol.name"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 
-# Attributes of a recorded exception.
-EXCEPTION_EVENT: Final = "exception"
-EXCEPTION_TYPE: Final = "exception.type"
-EXCEPTION_MESSAGE: Final = "exception.message"
-EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
-
 # Attributes of our own.
 SERVICE_NAME: Final = "storescope.service.name"
 STORE_SCOPE: Final = "storescope.store.scope"
@@ -42,6 +36,7 @@ PHASE: Final = "storescope.phase"
 REQUEST_SIZE: Final = "storescope.request.size"
 RESPONSE_SIZE: Final = "storescope.response.size"
 THREAD_CPU_TIME: Final = "storescope.thread.cpu_time"
+SIGNAL: Final = "storescope.signal"
 EXPORT_UNCONFIRMED: Final = "storescope.export.unconfirmed"
 
 # Values of `error.type` that are not the name of an exception.

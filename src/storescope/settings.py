@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -142,11 +143,7 @@ class Settings:
                 values[field.name] = variable.parse(text)
             except ValueError:
                 _log.warning(
-                    "%s=%r is not %s; using %s",
-                    variable.name,
-                    text,
-                    variable.allowed,
-                    field.default,
+                    "%s=%r is not %s; using %s", variable.name, text, variable.allowed, field.default
                 )
         values["otel"] = MappingProxyType(
             {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_") and text.strip()}
@@ -158,6 +155,12 @@ class Settings:
     def sdk_disabled(self) -> bool:
         """Whether `OTEL_SDK_DISABLED` switches OpenTelemetry off."""
         return self.otel.get("OTEL_SDK_DISABLED", "").lower() == "true"
+
+
+@functools.cache
+def process_settings() -> Settings:
+    """Return what the environment asked for when this process first looked; a bad value is warned about once."""
+    return Settings.from_env()
 
 
 def claim_process() -> None:

@@ -26,7 +26,6 @@ _log = logging.getLogger(__name__)
 _TOO_LATE: Final = "the program has ended, and there was no answer in time"
 
 #: Which signal was dropped.
-SIGNAL: Final = "storescope.signal"
 
 
 class StockExporter(Protocol):
@@ -124,7 +123,7 @@ class LocalDelivery:
             unit="{item}",
             description="Telemetry that could not be sent nor written.",
         )
-        counter.add(count, {SIGNAL: self._signal.value})
+        counter.add(count, {semconv.SIGNAL: self._signal.value})
         if self._file is None and self._say_lost.claim():  # a file says itself why it was not written
             _log.warning("storescope: %s lost, the first %d of them now", _items(self._signal), count)
 

@@ -10,7 +10,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from storescope.instrumentation.patching import Patcher
 from storescope.instrumentation.process import is_spawned_server
 from storescope.instrumentation.telemetry import Telemetry
-from storescope.settings import Settings
+from storescope.settings import process_settings
 from storescope.stores import load_adapters
 
 __all__ = ["StorescopeInstrumentor"]
@@ -39,7 +39,7 @@ class StorescopeInstrumentor(BaseInstrumentor):
             self._patcher.telemetry.enable(True)
 
     def _instrument(self, **kwargs: Any) -> None:
-        settings = Settings.from_env()
+        settings = process_settings()
         if not settings.enabled or settings.sdk_disabled or is_spawned_server(settings):
             return
         telemetry = Telemetry(

@@ -7,7 +7,7 @@ from opentelemetry.trace import TracerProvider
 
 from storescope.instrumentation import StorescopeInstrumentor
 from storescope.instrumentation.distro import configure_sdk
-from storescope.settings import Settings
+from storescope.settings import process_settings
 
 
 def instrument(
@@ -20,7 +20,7 @@ def instrument(
     say so, and nothing the second time.
     """
     if tracer_provider is None and meter_provider is None:
-        configure_sdk(Settings.from_env())
+        configure_sdk(process_settings())
     StorescopeInstrumentor().instrument(
         skip_dep_check=True, tracer_provider=tracer_provider, meter_provider=meter_provider
     )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-
 from storescope.instrumentation.process import is_spawned_server
-from storescope.settings import Settings, claim_process
+from storescope.settings import Settings, claim_process, process_settings
 
 _log = logging.getLogger(__name__)
-
-#: Distribution and configurator run in one process, one after the other, and warn once about a bad value.
-_read_settings = functools.cache(Settings.from_env)
 
 
 class StorescopeDistro(BaseDistro):  # type: ignore[misc]
@@ -28,7 +22,7 @@ class StorescopeDistro(BaseDistro):  # type: ignore[misc]
     _dormant = False
 
     def _configure(self, **kwargs: Any) -> None:
-        self._dormant = is_spawned_server(_read_settings())
+        self._dormant = is_spawned_server(process_settings())
         if self._dormant:
             return
         claim_process()
@@ -42,15 +36,29 @@ class StorescopeDistro(BaseDistro):  # type: ignore[misc]
             super().load_instrumentor(entry_point, **kwargs)
 
 
-class StorescopeConfigurator(_OTelSDKConfigurator):
-    """Sets the SDK up. What goes wrong is logged once, and the application runs without telemetry."""
+class StorescopeConfigurator:
+    """Sets the SDK up. What goes wrong is logged once, and the application runs without telemetry.
 
-    def _configure(self, **kwargs: Any) -> None:
-        settings = _read_settings()
+    It is no subclass of the SDK's own configurator: every server that a store spawns comes through here, and most
+    of them stay dormant, so the SDK is not imported before it is wanted.
+    """
+
+    def configure(self, **kwargs: Any) -> None:
+        """Set the SDK up; the launcher says which version of it does so."""
+        settings = process_settings()
         if "OTEL_CONFIG_FILE" not in settings.otel:
             configure_sdk(settings, auto_version=kwargs.get("auto_instrumentation_version"))
         elif not is_spawned_server(settings) and not settings.sdk_disabled:
-            _go_on_without(super()._configure, **kwargs)
+            _go_on_without(_configure_from_file, **kwargs)
+
+
+def _configure_from_file(**kwargs: Any) -> None:
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+    class FromFile(_OTelSDKConfigurator):
+        """Leaves all to the SDK, as `OTEL_CONFIG_FILE` asks."""
+
+    FromFile().configure(**kwargs)
 
 
 def configure_sdk(settings: Settings, *, auto_version: str | None = None) -> None:
