@@ -14,11 +14,13 @@ def text_size(value: object, max_parts: int = MAX_PARTS) -> int | None:
     Walks dicts, lists and tuples; other values count as nothing. Returns None above `max_parts` parts, which is
     also how a value that contains itself ends.
     """
+    if isinstance(value, str):
+        return _utf8_length(value)
     total = 0
     parts = [value]
     for part in parts:  # grows while it is walked
         if isinstance(part, str):
-            total += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
+            total += len(part) if part.isascii() else _utf8_length(part)
         elif isinstance(part, dict):
             parts += part
             parts += part.values()
@@ -29,3 +31,7 @@ def text_size(value: object, max_parts: int = MAX_PARTS) -> int | None:
         if len(parts) > max_parts:
             return None
     return total
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

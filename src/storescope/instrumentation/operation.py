@@ -41,13 +41,13 @@ class Tally:
     """How many operations ended, and how many of them in error: exact, whichever threads they ran in."""
 
     def __init__(self) -> None:
-        self.operations = itertools.count()
-        self.errors = itertools.count()
+        self.count_operation = itertools.count().__next__
+        self.count_error = itertools.count().__next__
         self._reads = 0
 
     def read(self) -> tuple[int, int]:
         """Return the operations and the errors so far."""
-        counts = next(self.operations) - self._reads, next(self.errors) - self._reads
+        counts = self.count_operation() - self._reads, self.count_error() - self._reads
         self._reads += 1
         return counts
 
@@ -95,6 +95,7 @@ class Operation:
         "_described",
         "_known_error",
         "_outer",
+        "_recording",
         "_request_size",
         "_span",
         "_started",
@@ -103,7 +104,7 @@ class Operation:
         "type",
     )
 
-    def __init__(self, type: OperationType, described: Described) -> None:
+    def __init__(self, type: OperationType, described: Described, payload: object = None) -> None:
         self.type = type
         self.closed = False
         self._described = described
@@ -112,14 +113,14 @@ class Operation:
         self._span = span = type.telemetry.tracer.start_span(
             subject.span_name, None, type.kind, subject.span_attributes
         )
-        payload = described.payload
-        self._request_size = text_size(payload) if payload is not None and span.is_recording() else None
+        self._recording = recording = span.is_recording()
+        self._request_size = text_size(payload) if recording and payload is not None else None
         self._context = context = set_span_in_context(span)
         self._attached: Token[Context] | None = otel_context.attach(context)
         self._outer = _current.get()
         if self.is_current:
             _current.set(self)
-        self._cpu_started = thread_time() if type.is_sync else None
+        self._cpu_started = thread_time() if recording and type.is_sync else None
         self._started = perf_counter()
 
     def refine(self, subject: Subject) -> None:
@@ -158,12 +159,14 @@ class Operation:
         """End the operation with what the call returned."""
         elapsed = perf_counter() - self._started
         try:
-            outcome = self.type.adapter.read_result(self.type.target, result)
-            if outcome.error_type is not None and self._known_error is not None:
-                outcome = self._known_error
+            adapter = self.type.adapter
+            target = self.type.target
+            outcome = adapter.read_result(target, result)
+            if outcome is not None and outcome.error_type is not None:
+                outcome = self._known_error or outcome
             elif self._described.after is not None:
                 self._described.after(result)
-            self._end(outcome, elapsed)
+            self._end(outcome, elapsed, adapter.read_response(target, result) if self._recording else None)
         except Exception:
             self._give_up()
 
@@ -173,49 +176,50 @@ class Operation:
         if isinstance(error, GeneratorExit) and otel_context.get_current() is not self._context:
             self._attached = None  # a coroutine that is closed from another context has nothing to leave there
         try:
-            self._end(self._known_error or self.type.read_error(error), elapsed)
+            self._end(self._known_error or self.type.read_error(error), elapsed, None)
         except Exception:
             self._give_up()
 
-    def _end(self, outcome: Outcome, elapsed: float) -> None:
-        """Describe the span while it is open, record the duration under it, and end it.
-
-        One function although it does three things: each call on this path would be felt in what a tool call costs.
-        """
+    def _end(self, outcome: Outcome | None, elapsed: float, response: object) -> None:
+        """Describe the span while it is open, record the duration under it, and end it."""
         self.closed = True
         span = self._span
         subject = self._subject
+        histogram = self.type.sent
         metric_attributes = subject.metric_attributes
-        attributes: dict[str, AttributeValue] = {}
-        if self._cpu_started is not None:
-            attributes[THREAD_CPU_TIME] = thread_time() - self._cpu_started
-        if self._request_size is not None:
-            attributes[REQUEST_SIZE] = self._request_size
-        if subject is not self._described.subject:
-            span.update_name(subject.span_name)
-            attributes.update(subject.span_attributes)
-        if outcome.attributes is not None:
-            attributes.update(outcome.attributes)
-        if outcome.error_type is not None:
-            metric_attributes = {**metric_attributes, ERROR_TYPE: outcome.error_type}
-            self._describe_error(outcome, attributes)
-        if span.is_recording():
-            if outcome.payload is not None and (size := text_size(outcome.payload)) is not None:
+        if outcome is not None:
+            if outcome.error_type is not None:
+                metric_attributes = {**metric_attributes, ERROR_TYPE: outcome.error_type}
+                if self.is_current:
+                    tally.count_error()
+            if not outcome.reached_server:
+                histogram = self.type.unsent
+        if self._recording:
+            attributes: dict[str, AttributeValue] = {}
+            if self._cpu_started is not None:
+                attributes[THREAD_CPU_TIME] = thread_time() - self._cpu_started
+            if self._request_size is not None:
+                attributes[REQUEST_SIZE] = self._request_size
+            if response is not None and (size := text_size(response)) is not None:
                 attributes[RESPONSE_SIZE] = size
+            if subject is not self._described.subject:
+                span.update_name(subject.span_name)
+                attributes.update(subject.span_attributes)
+            if outcome is not None:
+                self._describe_outcome(outcome, attributes)
             span.set_attributes(attributes)
         if self.is_current:
-            next(tally.operations)
-            histogram = self.type.sent if outcome.reached_server else self.type.unsent
             histogram.record(elapsed, metric_attributes, self._context)
+            tally.count_operation()
         span.end()
         self.leave()
 
-    def _describe_error(self, outcome: Outcome, attributes: dict[str, AttributeValue]) -> None:
-        if self.is_current:
-            next(tally.errors)
-        attributes[ERROR_TYPE] = str(outcome.error_type)
-        text = error_text(outcome.message) if self.type.telemetry.keep_error_text else ""
-        self._span.set_status(Status(StatusCode.ERROR, text or None))
+    def _describe_outcome(self, outcome: Outcome, attributes: dict[str, AttributeValue]) -> None:
+        attributes.update(outcome.attributes or {})
+        if outcome.error_type is not None:
+            attributes[ERROR_TYPE] = outcome.error_type
+            text = error_text(outcome.message) if self.type.telemetry.keep_error_text else ""
+            self._span.set_status(Status(StatusCode.ERROR, text or None))
 
     def _give_up(self) -> None:
         _log.warning("storescope could not record %s", self.type.target.name, exc_info=True)
@@ -231,7 +235,7 @@ class Phase(Operation):
 
     __slots__ = ()
 
-    def _end(self, outcome: Outcome, elapsed: float) -> None:
-        if outcome.error_type is not None and self._outer is not None:
+    def _end(self, outcome: Outcome | None, elapsed: float, response: object) -> None:
+        if outcome is not None and self._outer is not None:
             self._outer.know_error(outcome)
-        super()._end(outcome, elapsed)
+        super()._end(outcome, elapsed, response)

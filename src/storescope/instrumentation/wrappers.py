@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from asyncio import CancelledError, Future, isfuture
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
+from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NoOpTracer
 
@@ -56,13 +58,17 @@ class Observer:
         self.type = type
         self.read = type.adapter.reader(type.target)
         role = type.target.role
+        parameters, self._payload = type.target.parameters, type.target.payload
+        self._payload_position = parameters.index(self._payload) if self._payload else sys.maxsize
         self._opens = role in (Role.REQUEST, Role.OPERATION)
 
     def begin(self, instance: Any, args: Args, kwargs: Kwargs) -> Operation | Inside | None:
         """Observe a call that is about to run; None leaves it alone."""
         try:
             telemetry = self.type.telemetry
-            if not (telemetry.live or telemetry.go_live()) or not is_instrumentation_enabled():
+            if not (telemetry.live or telemetry.go_live()):
+                return None
+            if get_current() and not is_instrumentation_enabled():  # an empty context suppresses nothing
                 return None
             outer = current_operation()
             if outer is not None:
@@ -70,7 +76,11 @@ class Observer:
             if not self._opens:
                 return None
             described = self.read(instance, args, kwargs)
-            return None if described is None else Operation(self.type, described)
+            if described is None:
+                return None
+            position = self._payload_position
+            payload = args[position] if position < len(args) else kwargs.get(self._payload)
+            return Operation(self.type, described, payload)
         except Exception:
             _log.warning("storescope could not read a call of %s", self.type.target.name, exc_info=True)
             return None

@@ -37,11 +37,7 @@ class Style(enum.Enum):
 
 
 class Subject:
-    """What an operation is about, with the names and attributes that every call of it shares.
-
-    Adapters keep subjects and hand out the same one for the same tool of the same service, so that a call
-    builds nothing twice.
-    """
+    """What an operation is about, with the names and attributes that every call of it shares."""
 
     __slots__ = ("metric_attributes", "span_attributes", "span_name")
 
@@ -52,7 +48,10 @@ class Subject:
 
 
 class Described:
-    """One call, as read from the patched callable's arguments."""
+    """One call, as read from the patched callable's arguments.
+
+    An adapter may keep one and hand it out for every call of the same tool, so that a call builds nothing twice.
+    """
 
     #: Called once the wrapped call has started; hands over a better subject when it has found one.
     resolve: Callable[[Callable[[Subject], None]], None] | None = None
@@ -61,32 +60,25 @@ class Described:
     #: What a phase shows about the operation that it is a part of.
     outer: Subject | None = None
 
-    def __init__(self, subject: Subject, payload: object = None) -> None:
+    def __init__(self, subject: Subject) -> None:
         #: What is known before the call runs.
         self.subject = subject
-        #: What is sent to the server, for its size; None where nothing is.
-        self.payload = payload
 
 
 Reader = Callable[[Any, "tuple[Any, ...]", "dict[str, Any]"], "Described | None"]
 """Reads a call, from `instance, args, kwargs`, before it runs; None leaves the call alone."""
 
 
-@dataclass(slots=True)  # not frozen: one is made at each call, and that would double its cost
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a result or an exception says about its operation."""
 
     error_type: str | None = None
     message: str = ""
-    #: What came back from the server, for its size.
-    payload: object = None
     #: False where the request is known never to have been sent.
     reached_server: bool = True
     #: More that only the end of the call shows, for the span.
     attributes: Attributes | None = None
-
-
-SUCCESS = Outcome()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +92,8 @@ class PatchTarget:
     operation: str
     style: Style = Style.SYNC
     parameters: tuple[str, ...] = ()
+    #: The parameter with what is sent to the server, for its size; "" where nothing is, or it is not measured.
+    payload: str = ""
 
     def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Name the arguments of a call, whichever way they were passed."""
@@ -115,8 +109,11 @@ class StoreAdapter(Protocol):
     def reader(self, target: PatchTarget) -> Reader:
         """Return what reads the calls of a target. It must tolerate arguments that the call itself will refuse."""
 
-    def read_result(self, target: PatchTarget, result: Any) -> Outcome:
-        """Read what a call returned."""
+    def read_result(self, target: PatchTarget, result: Any) -> Outcome | None:
+        """Read what a call returned; None where it succeeded and there is no more to say."""
+
+    def read_response(self, target: PatchTarget, result: Any) -> object:
+        """Return the texts and data that came back from the server, for their size; None where nothing did."""
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read what a call raised. Cancellation never comes here."""

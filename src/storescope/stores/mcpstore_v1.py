@@ -8,7 +8,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from storescope import semconv
-from storescope.stores.adapter import SUCCESS, Described, Outcome, PatchTarget, Reader, Role, Subject
+from storescope.stores.adapter import Described, Outcome, PatchTarget, Reader, Role, Subject
 from storescope.stores.mcpstore_v1_targets import FROM_MEMORY, TARGETS
 from storescope.stores.subjects import (
     UNKNOWN_SCOPE,
@@ -51,16 +51,25 @@ class McpstoreV1:
         }
         return partial(readers.get(target.role, self._on_context), target)
 
-    def read_result(self, target: PatchTarget, result: Any) -> Outcome:
+    def read_result(self, target: PatchTarget, result: Any) -> Outcome | None:
         """Read a result that hides its failure: `is_error` of a call, `success` of everything else."""
         if target.role is Role.PHASE:
-            return SUCCESS
+            return None
         if target.operation == "tools/call":
-            return _call_outcome(result)
+            return _unexecuted(result) if getattr(result, "is_error", False) else None
         if isinstance(result, dict) and result.get("success") is False:
             message = str(result.get("error") or result.get("last_error") or result.get("status") or "")
             return Outcome(semconv.ERROR_OTHER, message, reached_server=False)
-        return SUCCESS
+        return None
+
+    def read_response(self, target: PatchTarget, result: Any) -> object:
+        """Return the texts and data of a tool's result, or what the store was asked to extract from it."""
+        if target.operation != "tools/call":
+            return None
+        parts = getattr(result, "content", None)
+        if not isinstance(parts, list):
+            return result
+        return [getattr(part, "text", None) or getattr(part, "data", None) for part in parts]
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read the first exception of the chain that has a meaning of its own, else the innermost."""
@@ -90,7 +99,7 @@ class McpstoreV1:
             prompt=_text_or_none(given.get("prompt_name")),
             uri=_text_or_none(given.get("uri")),
         )
-        return Described(subject, given.get("args"))
+        return Described(subject)
 
     def _execution(
         self, target: PatchTarget, _orchestrator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -101,7 +110,7 @@ class McpstoreV1:
         service = ServiceIdentity(_service_name(given))
         tool = _text_or_none(given.get("tool_name"))
         subject = request_subject(target.operation, service, Scope(agent_id), tool=tool)
-        return Described(subject, given.get("arguments"))
+        return Described(subject)
 
     def _phase(
         self, target: PatchTarget, client: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]
@@ -140,13 +149,9 @@ class McpstoreV1:
         return Described(Subject("", {semconv.JSONRPC_REQUEST_ID: str(session._request_id)}, {}))
 
 
-def _call_outcome(result: Any) -> Outcome:
-    parts = getattr(result, "content", None) or ()
-    payload = [getattr(part, "text", None) or getattr(part, "data", None) for part in parts]
-    if not getattr(result, "is_error", False):
-        return Outcome(payload=payload if parts else result)
-    # Why it failed is known where the call was executed. It was not, so the name stands for nothing.
-    message = str(getattr(result, "error", None) or next(filter(None, payload), ""))
+def _unexecuted(result: Any) -> Outcome:
+    """Read a call that failed. Why it did is known where it was executed; if it never was, a name stands for nothing."""
+    message = str(getattr(result, "error", None) or "")
     no_service = "available_tools cannot be empty" in message
     error_type = semconv.ERROR_SERVICE_NOT_FOUND if no_service else semconv.ERROR_TOOL_NOT_FOUND
     return Outcome(error_type, message, reached_server=False)

@@ -13,6 +13,9 @@ _CLIENT: Final = "mcpstore.mcp.client"
 #: Lists that the store answers from its memory, without a request.
 FROM_MEMORY: Final = frozenset({"list_tools"})
 
+#: The parameters that hold the arguments of a tool.
+PAYLOADS: Final = frozenset({"args", "arguments"})
+
 SYNC: Final = (("", Style.SYNC),)
 ASYNC: Final = (("_async", Style.COROUTINE),)
 BOTH: Final = SYNC + ASYNC
@@ -83,7 +86,9 @@ _ROWS: Final = (
 def _targets() -> Iterator[PatchTarget]:
     for module, name, faces, role, operation, parameters in _ROWS:
         for suffix, style in faces:
-            yield PatchTarget(module, name + suffix, role, operation, style, tuple(parameters.split()))
+            names = tuple(parameters.split())
+            payload = next((name for name in names if name in PAYLOADS), "") if operation == "tools/call" else ""
+            yield PatchTarget(module, name + suffix, role, operation, style, names, payload)
 
 
 TARGETS: Final = tuple(_targets())

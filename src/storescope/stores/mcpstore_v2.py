@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any, Final
 
 from storescope import semconv
-from storescope.stores.adapter import SUCCESS, Described, Outcome, PatchTarget, Reader, Role, Style, Subject
+from storescope.stores.adapter import Described, Outcome, PatchTarget, Reader, Role, Style, Subject
 from storescope.stores.mcpstore_v2_targets import FROM_MEMORY, TARGETS
 from storescope.stores.subjects import (
     UNKNOWN_SCOPE,
     UNKNOWN_SERVICE,
     Scope,
     ServiceIdentity,
-    SubjectCache,
+    DescriptionCache,
     operation_subject,
     public_uri,
     request_subject,
@@ -72,7 +72,7 @@ class McpstoreV2:
 
     def __init__(self) -> None:
         self._stores = 0
-        self._subjects = SubjectCache()
+        self._aliases = DescriptionCache()
         self._services: dict[str, tuple[ServiceIdentity, Scope]] = {}
 
     def reader(self, target: PatchTarget) -> Reader:
@@ -86,17 +86,23 @@ class McpstoreV2:
             read = self._on_store if owner == "MCPStore" else self._on_held
         return partial(read, target)
 
-    def read_result(self, target: PatchTarget, result: Any) -> Outcome:
+    def read_result(self, target: PatchTarget, result: Any) -> Outcome | None:
         """Read `{"content": …, "is_error": …}`; whatever else a native returns is a success."""
-        if target.operation == "resources/read":
+        if target.operation == "tools/call":
+            if isinstance(result, dict) and result.get("is_error"):
+                return Outcome(semconv.ERROR_TOOL, _first_text(result))
+        elif target.operation == "resources/read":
             return _read_resource(result)
+        return None
+
+    def read_response(self, target: PatchTarget, result: Any) -> object:
+        """Return the texts and data of a tool's result."""
         if target.operation != "tools/call" or not isinstance(result, dict):
-            return SUCCESS
-        payload = [part.get("text") or part.get("data") for part in result.get("content") or ()]
-        if result.get("is_error"):
-            text = next((text for text in payload if isinstance(text, str)), "")
-            return Outcome(semconv.ERROR_TOOL, text, payload)
-        return Outcome(None, "", payload)
+            return None
+        parts = result.get("content") or ()
+        if len(parts) == 1:  # as most results have
+            return parts[0].get("text") or parts[0].get("data")
+        return [part.get("text") or part.get("data") for part in parts]
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read the code before the colon of a bare RuntimeError, else the exception's type."""
@@ -112,17 +118,17 @@ class McpstoreV2:
     def _aliased_tool(
         self, target: PatchTarget, context: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Described:
-        """`ScopeContext.call_tool(tool_name, args)`, the usual call: kept subjects make it a look into a dict."""
+        """`ScopeContext.call_tool(tool_name, args)`, the usual call: what is kept makes it a look into a dict."""
         alias = args[0] if args else kwargs.get("tool_name")
-        payload = args[1] if len(args) > 1 else kwargs.get("args")
         scope = context.scope()
-        if type(alias) is not str:
-            return Described(request_subject(target.operation, UNKNOWN_SERVICE, _scope(scope)), payload)
-        subject = self._subjects.get((scope.get("agent_id"), alias))
-        if subject is not None:
-            return Described(subject, payload)
+        if not isinstance(alias, str):
+            return Described(request_subject(target.operation, UNKNOWN_SERVICE, _scope(scope)))
+        kept = self._aliases.get((scope.get("agent_id"), alias))
+        if kept is not None:
+            return kept
+        look_up = self._find_alias(target, context, _scope(scope), alias)
         as_called = request_subject(target.operation, UNKNOWN_SERVICE, _scope(scope), tool=alias)
-        return _complete(target, as_called, payload, self._find_alias(target, context, _scope(scope), alias))
+        return _complete(target, as_called, look_up)
 
     def _on_scope(
         self, target: PatchTarget, context: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -165,9 +171,8 @@ class McpstoreV2:
         return self._forgetting(target, described)
 
     def _looked_up(self, target: PatchTarget, given: Mapping[str, Any], look_up: LookUp) -> Described:
-        payload = given.get("args") if target.operation == "tools/call" else None
         as_called = _subject(target, given, UNKNOWN_SERVICE, UNKNOWN_SCOPE)
-        return self._forgetting(target, _complete(target, as_called, payload, look_up))
+        return self._forgetting(target, _complete(target, as_called, look_up))
 
     def _forgetting(self, target: PatchTarget, described: Described) -> Described:
         """Have names looked up again after an operation that can change what they stand for."""
@@ -181,7 +186,7 @@ class McpstoreV2:
         service, _ = yield from self._find_service(context, info["instance_id"])
         subject = request_subject(target.operation, service, scope, tool=info["tool_name"], alias=alias)
         if self._is_complete(service):
-            self._subjects.put((scope.agent_id, alias), subject)
+            self._aliases.put((scope.agent_id, alias), Described(subject))
         return subject
 
     def _find_held(self, target: PatchTarget, held: Any, given: Mapping[str, Any]) -> LookUp:
@@ -246,19 +251,19 @@ class McpstoreV2:
         self._forget()
 
     def _forget(self, _result: Any = None) -> None:
-        self._subjects.clear()
+        self._aliases.clear()
         self._services.clear()
 
 
-def _complete(target: PatchTarget, as_called: Subject, payload: object, look_up: LookUp) -> Described:
+def _complete(target: PatchTarget, as_called: Subject, look_up: LookUp) -> Described:
     """Let a look-up name the call: before it starts where natives answer at once, else while it runs."""
     if target.style is Style.FUTURE:
-        described = Described(as_called, payload)
+        described = Described(as_called)
         described.resolve = partial(_advance, look_up, None)
         return described
     found: list[Subject] = []
     _advance(look_up, None, found.append)
-    return Described(found[0] if found else as_called, payload)
+    return Described(found[0] if found else as_called)
 
 
 def _advance(look_up: LookUp, value: Any, deliver: Callable[[Subject], None]) -> None:
@@ -298,11 +303,16 @@ def _subject(target: PatchTarget, given: Mapping[str, Any], service: ServiceIden
     )
 
 
-def _read_resource(result: Any) -> Outcome:
+def _first_text(result: Mapping[str, Any]) -> str:
+    texts = (part.get("text") for part in result.get("content") or ())
+    return next((text for text in texts if isinstance(text, str)), "")
+
+
+def _read_resource(result: Any) -> Outcome | None:
     """Learn from a resource which one it is: where a `Resource` was read, the call did not say."""
     contents = result.get("contents") if isinstance(result, dict) else None
     uri = contents[0].get("uri") if contents else None
-    return Outcome(attributes={semconv.MCP_RESOURCE_URI: public_uri(uri)}) if isinstance(uri, str) else SUCCESS
+    return Outcome(attributes={semconv.MCP_RESOURCE_URI: public_uri(uri)}) if isinstance(uri, str) else None
 
 
 def _scope(scope: Mapping[str, str]) -> Scope:

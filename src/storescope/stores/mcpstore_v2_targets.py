@@ -120,6 +120,7 @@ def _targets() -> Iterator[PatchTarget]:
                 operation=operation or method,
                 style=Style.FUTURE if face else Style.SYNC,
                 parameters=tuple(parameters.split()),
+                payload="args" if operation == "tools/call" else "",
             )
 
 

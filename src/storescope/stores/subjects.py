@@ -9,10 +9,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from storescope import semconv
-from storescope.stores.adapter import Subject
+from storescope.stores.adapter import Described, Subject
 
-#: Subjects that an adapter keeps at most; the oldest go first.
-MAX_SUBJECTS: Final = 1024
+#: Descriptions of calls that an adapter keeps at most; the oldest go first.
+MAX_DESCRIPTIONS: Final = 1024
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -119,26 +119,26 @@ def public_uri(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-class SubjectCache:
-    """Subjects by key, at most `MAX_SUBJECTS`. Reading takes no lock."""
+class DescriptionCache:
+    """Descriptions by key, at most `MAX_DESCRIPTIONS`. Reading takes no lock."""
 
-    def __init__(self, max_size: int = MAX_SUBJECTS) -> None:
+    def __init__(self, max_size: int = MAX_DESCRIPTIONS) -> None:
         self._max_size = max_size
-        self._subjects: dict[Hashable, Subject] = {}
+        self._descriptions: dict[Hashable, Described] = {}
         self._lock = threading.Lock()
-        self.get = self._subjects.get
+        self.get = self._descriptions.get
 
-    def put(self, key: Hashable, subject: Subject) -> None:
-        """Keep a subject, in place of the oldest one if need be."""
+    def put(self, key: Hashable, described: Described) -> None:
+        """Keep a description, in place of the oldest one if need be."""
         with self._lock:
-            if key not in self._subjects and len(self._subjects) >= self._max_size:
-                del self._subjects[next(iter(self._subjects))]
-            self._subjects[key] = subject
+            if key not in self._descriptions and len(self._descriptions) >= self._max_size:
+                del self._descriptions[next(iter(self._descriptions))]
+            self._descriptions[key] = described
 
     def clear(self) -> None:
         """Forget all: names may have changed."""
         with self._lock:
-            self._subjects.clear()
+            self._descriptions.clear()
 
     def __len__(self) -> int:
-        return len(self._subjects)
+        return len(self._descriptions)
