@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "instrument", "pause", "resume", "uninstrument"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+def __getattr__(name: str) -> Any:
     """Load the agent when it is first asked for, so that `storescope.core` alone loads no OpenTelemetry."""
     if name in __all__:
         from storescope.instrumentation import control

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_DIRECTORY: Final = Path(".storescope")
 PID_VARIABLE: Final = "STORESCOPE_PID"
 
 
@@ -50,12 +51,8 @@ def _size(text: str) -> int:
     return value
 
 
-def _variable(
-    name: str, default: object, parse: Callable[[str], Any], allowed: str, meaning: str
-) -> Any:  # noqa: ANN401 - a dataclass field takes the type of its annotation
-    return dataclasses.field(
-        default=default, metadata={"variable": Variable(name, parse, allowed, meaning)}
-    )
+def _variable(name: str, default: object, parse: Callable[[str], Any], allowed: str, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"variable": Variable(name, parse, allowed, meaning)})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Settings:
         "STORESCOPE_ENABLED", True, _boolean, "on or off", "Patch stores and record what they do."
     )
     directory: Path = _variable(
-        "STORESCOPE_DIR", Path(".storescope"), Path, "a folder", "Folder of the local OTLP files."
+        "STORESCOPE_DIR", DEFAULT_DIRECTORY, Path, "a folder", "Folder of the local OTLP files."
     )
     error_text: bool = _variable(
         "STORESCOPE_ERROR_TEXT",
@@ -110,9 +107,7 @@ class Settings:
         "on or off",
         "Print the closing line even where stderr is not a terminal.",
     )
-    quiet: bool = _variable(
-        "STORESCOPE_QUIET", False, _boolean, "on or off", "Never print the closing line."
-    )
+    quiet: bool = _variable("STORESCOPE_QUIET", False, _boolean, "on or off", "Never print the closing line.")
     servers: bool = _variable(
         "STORESCOPE_SERVERS",
         False,
@@ -146,7 +141,11 @@ class Settings:
                     "%s=%r is not %s; using %s", variable.name, text, variable.allowed, field.default
                 )
         values["otel"] = MappingProxyType(
-            {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_") and text.strip()}
+            {
+                name: text.strip()
+                for name, text in environ.items()
+                if name.startswith("OTEL_") and text.strip()
+            }
         )
         settings = cls(**values)
         return dataclasses.replace(settings, directory=settings.directory.expanduser().absolute())

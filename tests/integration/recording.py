@@ -27,7 +27,7 @@ class Recorder:
         self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
         self.tracer = self.tracer_provider.get_tracer("application")
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Recorder:  # noqa: PYI034 - Self needs 3.11
         self.instrument()
         return self
 

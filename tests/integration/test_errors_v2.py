@@ -223,7 +223,7 @@ def test_a_call_starts_before_it_is_awaited(tmp_path: Path, recorder: Recorder) 
 
 @pytest.mark.parametrize("observed", [False, True])
 def test_an_exception_that_nobody_retrieves_is_reported(tmp_path: Path, observed: bool) -> None:
-    """asyncio's report of a forgotten exception comes with the agent as without it."""
+    """Asyncio's report of a forgotten exception comes with the agent as without it."""
     reports: list[str] = []
 
     async def scenario(store: Any, context: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,13 @@ print(json.dumps([len(store.list_tools()), [str(store.call_tool(*call)) for call
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[tuple[str, Path]]:
+def node() -> tuple[str, Path]:
     """The node program and the folder of the servers; a test is skipped where nobody promised them."""
     if FOLDER is None:
         pytest.skip("STORESCOPE_TEST_NODE_FOLDER does not name a folder with npm's MCP servers")
     program = shutil.which("node")
     assert program is not None, "there is no node here"
-    yield program, Path(FOLDER)
+    return program, Path(FOLDER)
 
 
 def serve(
@@ -58,7 +57,7 @@ def serve(
 
 
 def test_the_filesystem_server(runner: Runner, node: tuple[str, Path], tmp_path: Path) -> None:
-    """npm's server-filesystem: write, read, list, and a read that it refuses, each a span with its sizes."""
+    """Npm's server-filesystem: write, read, list, and a read that it refuses, each a span with its sizes."""
     folder = tmp_path / "files"
     folder.mkdir()
     calls = [
@@ -87,7 +86,7 @@ def test_the_filesystem_server(runner: Runner, node: tuple[str, Path], tmp_path:
 
 
 def test_the_everything_server(runner: Runner, node: tuple[str, Path]) -> None:
-    """npm's server-everything: what its tools return arrives, and each call is a span."""
+    """Npm's server-everything: what its tools return arrives, and each call is a span."""
     calls = [["npm_echo", {"message": "hi"}], ["npm_get-sum", {"a": 2, "b": 3}]]
     (tools, results), spans = serve(runner, node, "server-everything", calls=calls)
 

@@ -77,27 +77,30 @@ def test_a_tool_call_is_one_client_span_and_one_record(lab: Lab, recorder: Recor
     assert 0 < point.total <= span.seconds
 
 
+def service_of(lab: Lab) -> Any:
+    return lab.context.find_service(SERVICE)
+
+
 #: A read by one face of the store: what is done, the span's name, and what its attributes add to the usual ones.
-SERVICE_FACE: Any = lambda lab: lab.context.find_service(SERVICE)
 READS: dict[str, tuple[Act, str, dict[str, str]]] = {
     "context: resources": (lambda lab: lab.context.list_resources(), "resources/list", {}),
     "context: templates": (lambda lab: lab.context.list_resource_templates(), "resources/templates/list", {}),
     "context: prompts": (lambda lab: lab.context.list_prompts(), "prompts/list", {}),
-    "service: resources": (lambda lab: SERVICE_FACE(lab).list_resources(), "resources/list", REQUEST),
+    "service: resources": (lambda lab: service_of(lab).list_resources(), "resources/list", REQUEST),
     "service: templates": (
-        lambda lab: SERVICE_FACE(lab).list_resource_templates(),
+        lambda lab: service_of(lab).list_resource_templates(),
         "resources/templates/list",
         REQUEST,
     ),
-    "service: prompts": (lambda lab: SERVICE_FACE(lab).list_prompts(), "prompts/list", REQUEST),
+    "service: prompts": (lambda lab: service_of(lab).list_prompts(), "prompts/list", REQUEST),
     "service: find a resource": (
-        lambda lab: SERVICE_FACE(lab).find_resource("lab://a"),
+        lambda lab: service_of(lab).find_resource("lab://a"),
         "resources/list",
         REQUEST,
     ),
-    "service: find a prompt": (lambda lab: SERVICE_FACE(lab).find_prompt("hi"), "prompts/list", REQUEST),
+    "service: find a prompt": (lambda lab: service_of(lab).find_prompt("hi"), "prompts/list", REQUEST),
     "service: read": (
-        lambda lab: SERVICE_FACE(lab).read_resource("lab://a"),
+        lambda lab: service_of(lab).read_resource("lab://a"),
         "resources/read",
         {**REQUEST, "mcp.resource.uri": "lab://a"},
     ),
@@ -107,7 +110,7 @@ READS: dict[str, tuple[Act, str, dict[str, str]]] = {
         {**REQUEST, "mcp.resource.uri": "lab://a"},
     ),
     "service: prompt": (
-        lambda lab: SERVICE_FACE(lab).get_prompt("hi"),
+        lambda lab: service_of(lab).get_prompt("hi"),
         "prompts/get hi",
         {**REQUEST, "gen_ai.prompt.name": "hi"},
     ),
@@ -167,14 +170,14 @@ def test_a_held_resource_is_read_without_a_request_of_ours(lab: Lab, recorder: R
 
 OPERATIONS_OF_THE_STORE: dict[str, tuple[Act, str]] = {
     "wait_service": (lambda lab: lab.context.wait_service(SERVICE), "wait_service lab"),
-    "restart_service": (lambda lab: SERVICE_FACE(lab).restart_service(), "restart_service lab"),
+    "restart_service": (lambda lab: service_of(lab).restart_service(), "restart_service lab"),
     "disconnect_service": (
         lambda lab: lab.context.disconnect_service(service_name=SERVICE),
         "disconnect_service lab",
     ),
-    "patch_service": (lambda lab: SERVICE_FACE(lab).patch_service({"env": {"A": "b"}}), "patch_service lab"),
+    "patch_service": (lambda lab: service_of(lab).patch_service({"env": {"A": "b"}}), "patch_service lab"),
     "update_service": (
-        lambda lab: SERVICE_FACE(lab).update_service(
+        lambda lab: service_of(lab).update_service(
             {key: value for key, value in stdio_config(lab.wire.path).items() if key != "name"}
         ),
         "update_service lab",
@@ -183,7 +186,7 @@ OPERATIONS_OF_THE_STORE: dict[str, tuple[Act, str]] = {
         lambda lab: lab.context.add_service(stdio_config(lab.wire.path, "second")),
         "add_service second",
     ),
-    "remove_service": (lambda lab: SERVICE_FACE(lab).remove_service(), "remove_service lab"),
+    "remove_service": (lambda lab: service_of(lab).remove_service(), "remove_service lab"),
     "create_session": (lambda lab: lab.store.create_session("s2"), "create_session"),
     "check_instances": (lambda lab: lab.store.check_instances([lab.instance_id]), "check_instances"),
     "reset_config": (lambda lab: lab.context.reset_config(), "reset_config"),

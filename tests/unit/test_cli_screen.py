@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from unit.recordings import Json, batch, call, calls, span, write
 
 from storescope import semconv
-from storescope.insight import Query, Recording, Source, words
 from storescope.cli.screen import View, render
 from storescope.cli.timeline import ASCII, MAX_LINES, UNICODE, Glyphs
+from storescope.insight import Query, Recording, Source, words
 
 HIT = {semconv.CACHE_RESULT: "hit"}
 

@@ -164,8 +164,8 @@ def test_undoing_brings_the_raw_values_back(bench: Bench, order: str) -> None:
             patchers.append(bench.patch())
         else:
             assert wrappers(raw_values(shop)) == {
-                "Store.call", "Store.call_async", "Store.wait", "Store.build", "Store.make", "Store.inherited", "Special.call",
-                "shop.open_store",
+                "Store.call", "Store.call_async", "Store.wait", "Store.build", "Store.make", "Store.inherited",
+                "Special.call", "shop.open_store",
             }  # fmt: skip
             patchers[-1].undo()
 

@@ -51,7 +51,7 @@ SECRETS = [
 
 @pytest.mark.parametrize(("text", "secret"), SECRETS)
 def test_a_secret_is_masked(text: str, secret: str) -> None:
-    """Passwords, tokens, keys, cookies and credentials of URLs do not survive, and the text says that they were there."""
+    """Passwords, tokens, keys, cookies and credentials of URLs do not survive; that they were there is said."""
     kept = error_text(text)
 
     assert secret not in kept

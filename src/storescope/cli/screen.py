@@ -10,12 +10,12 @@ from typing import Final
 
 from rich.text import Text
 
-from storescope.insight import words
 from storescope.cli.layout import Column, Layout
+from storescope.cli.timeline import Glyphs, Timeline
+from storescope.insight import words
 from storescope.insight.runs import Run
 from storescope.insight.selection import Selection
 from storescope.insight.tables import Statistics
-from storescope.cli.timeline import Glyphs, Timeline
 from storescope.insight.traces import Trace
 
 _COLUMNS: Final = (

@@ -9,8 +9,8 @@ from typing import Final
 from rich.text import Text
 
 from storescope import semconv
-from storescope.insight import words
 from storescope.cli.layout import GAP, Column, Layout, fold
+from storescope.insight import words
 from storescope.insight.model import Span
 from storescope.insight.traces import Branch, Trace
 

@@ -16,7 +16,7 @@ from storescope.stores import load_adapters
 __all__ = ["StorescopeInstrumentor"]
 
 
-class StorescopeInstrumentor(BaseInstrumentor):
+class StorescopeInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Observes the stores of this process: patches what is imported, and what will be.
 
     `instrument()` takes `tracer_provider` and `meter_provider`; without them it follows the global ones.

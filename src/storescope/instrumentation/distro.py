@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro
+
 from storescope.instrumentation.process import is_spawned_server
 from storescope.settings import Settings, claim_process, process_settings
 
@@ -55,10 +56,8 @@ class StorescopeConfigurator:
 def _configure_from_file(**kwargs: Any) -> None:
     from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
-    class FromFile(_OTelSDKConfigurator):
-        """Leaves all to the SDK, as `OTEL_CONFIG_FILE` asks."""
-
-    FromFile().configure(**kwargs)
+    configurator: Any = type("Configurator", (_OTelSDKConfigurator,), {})
+    configurator().configure(**kwargs)
 
 
 def configure_sdk(settings: Settings, *, auto_version: str | None = None) -> None:

@@ -20,7 +20,7 @@ from storescope.core.payload import text_size
 from storescope.instrumentation.redaction import error_text
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.semconv import ERROR_TYPE, REQUEST_SIZE, RESPONSE_SIZE, THREAD_CPU_TIME
-from storescope.stores import Described, Outcome, PatchTarget, Role, StoreAdapter, Style, Subject
+from storescope.stores import Attributes, Described, Outcome, PatchTarget, Role, StoreAdapter, Style, Subject
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +41,19 @@ class Tally:
     """How many operations ended, and how many of them in error: exact, whichever threads they ran in."""
 
     def __init__(self) -> None:
-        self.count_operation = itertools.count().__next__
-        self.count_error = itertools.count().__next__
+        self._operations = itertools.count()
+        self._errors = itertools.count()
         self._reads = 0
+
+    def add(self, recorded: Attributes) -> None:
+        """Count an operation, by the attributes that its duration was recorded with."""
+        next(self._operations)
+        if ERROR_TYPE in recorded:
+            next(self._errors)
 
     def read(self) -> tuple[int, int]:
         """Return the operations and the errors so far."""
-        counts = self.count_operation() - self._reads, self.count_error() - self._reads
+        counts = next(self._operations) - self._reads, next(self._errors) - self._reads
         self._reads += 1
         return counts
 
@@ -55,10 +61,10 @@ class Tally:
 tally: Final = Tally()
 
 
-class OperationType:
+class OperationKind:
     """What all operations of one target have in common."""
 
-    __slots__ = ("adapter", "is_request", "is_sync", "kind", "sent", "target", "telemetry", "unsent")
+    __slots__ = ("adapter", "is_request", "is_sync", "sent", "span_kind", "target", "telemetry", "unsent")
 
     def __init__(self, telemetry: Telemetry, adapter: StoreAdapter, target: PatchTarget) -> None:
         self.telemetry = telemetry
@@ -66,7 +72,7 @@ class OperationType:
         self.target = target
         self.is_request = target.role is Role.REQUEST
         self.is_sync = target.style is Style.SYNC
-        self.kind = SpanKind.CLIENT if self.is_request else SpanKind.INTERNAL
+        self.span_kind = SpanKind.CLIENT if self.is_request else SpanKind.INTERNAL
         #: Where a duration is recorded: of a request that was sent, and of everything else.
         self.sent = telemetry.requests if self.is_request else telemetry.operations
         self.unsent = telemetry.operations
@@ -101,17 +107,17 @@ class Operation:
         "_started",
         "_subject",
         "closed",
-        "type",
+        "kind",
     )
 
-    def __init__(self, type: OperationType, described: Described, payload: object = None) -> None:
-        self.type = type
+    def __init__(self, kind: OperationKind, described: Described, payload: object = None) -> None:
+        self.kind = kind
         self.closed = False
         self._described = described
         self._known_error: Outcome | None = None
         self._subject = subject = described.subject
-        self._span = span = type.telemetry.tracer.start_span(
-            subject.span_name, None, type.kind, subject.span_attributes
+        self._span = span = kind.telemetry.tracer.start_span(
+            subject.span_name, None, kind.span_kind, subject.span_attributes
         )
         self._recording = recording = span.is_recording()
         self._request_size = text_size(payload) if recording and payload is not None else None
@@ -120,7 +126,7 @@ class Operation:
         self._outer = _current.get()
         if self.is_current:
             _current.set(self)
-        self._cpu_started = thread_time() if recording and type.is_sync else None
+        self._cpu_started = thread_time() if recording and kind.is_sync else None
         self._started = perf_counter()
 
     def refine(self, subject: Subject) -> None:
@@ -142,7 +148,7 @@ class Operation:
             if self._described.resolve is not None:
                 self._described.resolve(self.refine)
         except Exception:
-            _log.warning("storescope could not look up a call of %s", self.type.target.name, exc_info=True)
+            _log.warning("storescope could not look up a call of %s", self.kind.target.name, exc_info=True)
 
     def know_error(self, outcome: Outcome) -> None:
         """Learn, from inside, why the operation is about to fail; the store may tell its caller less."""
@@ -159,8 +165,8 @@ class Operation:
         """End the operation with what the call returned."""
         elapsed = perf_counter() - self._started
         try:
-            adapter = self.type.adapter
-            target = self.type.target
+            adapter = self.kind.adapter
+            target = self.kind.target
             outcome = adapter.read_result(target, result)
             if outcome is not None and outcome.error_type is not None:
                 outcome = self._known_error or outcome
@@ -174,9 +180,11 @@ class Operation:
         """End the operation with what the call raised."""
         elapsed = perf_counter() - self._started
         if isinstance(error, GeneratorExit) and otel_context.get_current() is not self._context:
-            self._attached = None  # a coroutine that is closed from another context has nothing to leave there
+            self._attached = (
+                None  # a coroutine that is closed from another context has nothing to leave there
+            )
         try:
-            self._end(self._known_error or self.type.read_error(error), elapsed, None)
+            self._end(self._known_error or self.kind.read_error(error), elapsed, None)
         except Exception:
             self._give_up()
 
@@ -185,44 +193,46 @@ class Operation:
         self.closed = True
         span = self._span
         subject = self._subject
-        histogram = self.type.sent
+        histogram = self.kind.sent
         metric_attributes = subject.metric_attributes
         if outcome is not None:
             if outcome.error_type is not None:
                 metric_attributes = {**metric_attributes, ERROR_TYPE: outcome.error_type}
-                if self.is_current:
-                    tally.count_error()
             if not outcome.reached_server:
-                histogram = self.type.unsent
+                histogram = self.kind.unsent
+                response = None
         if self._recording:
-            attributes: dict[str, AttributeValue] = {}
-            if self._cpu_started is not None:
-                attributes[THREAD_CPU_TIME] = thread_time() - self._cpu_started
-            if self._request_size is not None:
-                attributes[REQUEST_SIZE] = self._request_size
-            if response is not None and (size := text_size(response)) is not None:
-                attributes[RESPONSE_SIZE] = size
-            if subject is not self._described.subject:
-                span.update_name(subject.span_name)
-                attributes.update(subject.span_attributes)
-            if outcome is not None:
-                self._describe_outcome(outcome, attributes)
-            span.set_attributes(attributes)
+            span.set_attributes(self._end_attributes(outcome, response))
         if self.is_current:
             histogram.record(elapsed, metric_attributes, self._context)
-            tally.count_operation()
+            tally.add(metric_attributes)
         span.end()
         self.leave()
+
+    def _end_attributes(self, outcome: Outcome | None, response: object) -> dict[str, AttributeValue]:
+        attributes: dict[str, AttributeValue] = {}
+        if self._cpu_started is not None:
+            attributes[THREAD_CPU_TIME] = thread_time() - self._cpu_started
+        if self._request_size is not None:
+            attributes[REQUEST_SIZE] = self._request_size
+        if response is not None and (size := text_size(response)) is not None:
+            attributes[RESPONSE_SIZE] = size
+        if self._subject is not self._described.subject:
+            self._span.update_name(self._subject.span_name)
+            attributes.update(self._subject.span_attributes)
+        if outcome is not None:
+            self._describe_outcome(outcome, attributes)
+        return attributes
 
     def _describe_outcome(self, outcome: Outcome, attributes: dict[str, AttributeValue]) -> None:
         attributes.update(outcome.attributes or {})
         if outcome.error_type is not None:
             attributes[ERROR_TYPE] = outcome.error_type
-            text = error_text(outcome.message) if self.type.telemetry.keep_error_text else ""
+            text = error_text(outcome.message) if self.kind.telemetry.keep_error_text else ""
             self._span.set_status(Status(StatusCode.ERROR, text or None))
 
     def _give_up(self) -> None:
-        _log.warning("storescope could not record %s", self.type.target.name, exc_info=True)
+        _log.warning("storescope could not record %s", self.kind.target.name, exc_info=True)
         self.closed = True
         self._span.end()
         self.leave()

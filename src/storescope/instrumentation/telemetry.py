@@ -35,7 +35,9 @@ class Telemetry:
             meter, semconv.CLIENT_SESSION_DURATION, "Duration of an MCP session, as the client sees it."
         )
         self.operations = _duration(
-            meter, semconv.OPERATION_DURATION, "Duration of an operation of the store that reached no MCP server."
+            meter,
+            semconv.OPERATION_DURATION,
+            "Duration of an operation of the store that reached no MCP server.",
         )
         self.keep_error_text = keep_error_text
         self._has_provider = tracer_provider is not None or meter_provider is not None

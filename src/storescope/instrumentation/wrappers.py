@@ -15,7 +15,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NoOpTracer
 
 from storescope import semconv
-from storescope.instrumentation.operation import Operation, OperationType, Phase, current_operation
+from storescope.instrumentation.operation import Operation, OperationKind, Phase, current_operation
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.stores import PatchTarget, Role, StoreAdapter, Style
 
@@ -25,13 +25,14 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 Wrapper = Callable[[Callable[..., Any], Any, Args, Kwargs], Any]
 
+
 class Inside:
     """An inner observer of an operation: it opens no span and lends its knowledge to the outermost."""
 
-    __slots__ = ("_outer", "_type")
+    __slots__ = ("_kind", "_outer")
 
-    def __init__(self, type: OperationType, outer: Operation) -> None:
-        self._type = type
+    def __init__(self, kind: OperationKind, outer: Operation) -> None:
+        self._kind = kind
         self._outer = outer
 
     def started(self) -> None:
@@ -43,9 +44,9 @@ class Inside:
     def fail(self, error: BaseException) -> None:
         """Tell the operation why it is about to fail."""
         try:
-            self._outer.know_error(self._type.read_error(error))
+            self._outer.know_error(self._kind.read_error(error))
         except Exception:
-            _log.warning("storescope could not read an error of %s", self._type.target.name, exc_info=True)
+            _log.warning("storescope could not read an error of %s", self._kind.target.name, exc_info=True)
 
     def leave(self) -> None:
         """Do nothing: the operation remains the current one."""
@@ -54,18 +55,18 @@ class Inside:
 class Observer:
     """Decides what a call of one target is to the agent: an operation, something inside one, or nothing."""
 
-    def __init__(self, type: OperationType) -> None:
-        self.type = type
-        self.read = type.adapter.reader(type.target)
-        role = type.target.role
-        parameters, self._payload = type.target.parameters, type.target.payload
+    def __init__(self, kind: OperationKind) -> None:
+        self.kind = kind
+        self.read = kind.adapter.reader(kind.target)
+        role = kind.target.role
+        parameters, self._payload = kind.target.parameters, kind.target.payload
         self._payload_position = parameters.index(self._payload) if self._payload else sys.maxsize
         self._opens = role in (Role.REQUEST, Role.OPERATION)
 
     def begin(self, instance: Any, args: Args, kwargs: Kwargs) -> Operation | Inside | None:
         """Observe a call that is about to run; None leaves it alone."""
         try:
-            telemetry = self.type.telemetry
+            telemetry = self.kind.telemetry
             if not (telemetry.live or telemetry.go_live()):
                 return None
             if get_current() and not is_instrumentation_enabled():  # an empty context suppresses nothing
@@ -80,9 +81,9 @@ class Observer:
                 return None
             position = self._payload_position
             payload = args[position] if position < len(args) else kwargs.get(self._payload)
-            return Operation(self.type, described, payload)
+            return Operation(self.kind, described, payload)
         except Exception:
-            _log.warning("storescope could not read a call of %s", self.type.target.name, exc_info=True)
+            _log.warning("storescope could not read a call of %s", self.kind.target.name, exc_info=True)
             return None
 
     def _begin_inside(
@@ -93,19 +94,19 @@ class Observer:
         described = self.read(instance, args, kwargs)
         if described is None:
             return None
-        if described.outer is not None and outer.type.is_request:
+        if described.outer is not None and outer.kind.is_request:
             outer.refine(described.outer)
-        if self.type.target.role is Role.PHASE:
-            return Phase(self.type, described)
+        if self.kind.target.role is Role.PHASE:
+            return Phase(self.kind, described)
         outer.refine(described.subject)
-        return Inside(self.type, outer)
+        return Inside(self.kind, outer)
 
     def _is_other(self, outer: Operation) -> bool:
         """Whether this is work that the store does on its own account inside another operation."""
-        target = self.type.target
+        target = self.kind.target
         if target.role is Role.DETAIL:
-            return not outer.type.is_request
-        return target.role is not Role.PHASE and target.operation != outer.type.target.operation
+            return not outer.kind.is_request
+        return target.role is not Role.PHASE and target.operation != outer.kind.target.operation
 
 
 def _sync(observer: Observer) -> Wrapper:
@@ -176,7 +177,7 @@ def _end(operation: Operation | Inside, future: Future[Any]) -> None:
         return
     # `exception()` would mark the exception as retrieved, and asyncio would no longer report one that the
     # application forgets.
-    error = future._exception  # type: ignore[attr-defined]
+    error = future._exception
     if error is None:
         operation.finish(future.result())
     else:
@@ -205,16 +206,16 @@ def _session(observer: Observer) -> Wrapper:
 
 def _record_session(observer: Observer, instance: Any, elapsed: float, error: BaseException | None) -> None:
     try:
-        described = observer.read(instance, (), {}) if observer.type.telemetry.go_live() else None
+        described = observer.read(instance, (), {}) if observer.kind.telemetry.go_live() else None
         if described is None:
             return
         attributes = described.subject.metric_attributes
         if error is not None:
-            outcome = observer.type.read_error(error)
+            outcome = observer.kind.read_error(error)
             attributes = {**attributes, semconv.ERROR_TYPE: str(outcome.error_type)}
-        observer.type.telemetry.sessions.record(elapsed, attributes)
+        observer.kind.telemetry.sessions.record(elapsed, attributes)
     except Exception:
-        _log.warning("storescope could not record a session of %s", observer.type.adapter.name, exc_info=True)
+        _log.warning("storescope could not record a session of %s", observer.kind.adapter.name, exc_info=True)
 
 
 def _quiet_tracer(_observer: Observer) -> Wrapper:
@@ -239,5 +240,5 @@ _BY_ROLE: Final[Mapping[Role, Callable[[Observer], Wrapper]]] = {
 
 def make_wrapper(telemetry: Telemetry, adapter: StoreAdapter, target: PatchTarget) -> Wrapper:
     """Return what wrapt puts around a target."""
-    observer = Observer(OperationType(telemetry, adapter, target))
+    observer = Observer(OperationKind(telemetry, adapter, target))
     return _BY_ROLE.get(target.role, _BY_STYLE[target.style])(observer)

@@ -63,8 +63,11 @@ class McpstoreV1:
         return None
 
     def read_response(self, target: PatchTarget, result: Any) -> object:
-        """Return the texts and data of a tool's result, or what the store was asked to extract from it."""
-        if target.operation != "tools/call":
+        """Return the texts and data of a tool's result, or what the store was asked to extract from it.
+
+        Of a failed call nothing: the text of its result is the store's own.
+        """
+        if target.operation != "tools/call" or getattr(result, "is_error", False):
             return None
         parts = getattr(result, "content", None)
         if not isinstance(parts, list):
@@ -150,7 +153,7 @@ class McpstoreV1:
 
 
 def _unexecuted(result: Any) -> Outcome:
-    """Read a call that failed. Why it did is known where it was executed; if it never was, a name stands for nothing."""
+    """Read a call that failed. Why is known where it was executed; if it never was, a name stands for nothing."""
     message = str(getattr(result, "error", None) or "")
     no_service = "available_tools cannot be empty" in message
     error_type = semconv.ERROR_SERVICE_NOT_FOUND if no_service else semconv.ERROR_TOOL_NOT_FOUND

@@ -87,7 +87,9 @@ def _targets() -> Iterator[PatchTarget]:
     for module, name, faces, role, operation, parameters in _ROWS:
         for suffix, style in faces:
             names = tuple(parameters.split())
-            payload = next((name for name in names if name in PAYLOADS), "") if operation == "tools/call" else ""
+            payload = (
+                next((name for name in names if name in PAYLOADS), "") if operation == "tools/call" else ""
+            )
             yield PatchTarget(module, name + suffix, role, operation, style, names, payload)
 
 

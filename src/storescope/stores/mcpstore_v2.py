@@ -14,9 +14,9 @@ from storescope.stores.mcpstore_v2_targets import FROM_MEMORY, TARGETS
 from storescope.stores.subjects import (
     UNKNOWN_SCOPE,
     UNKNOWN_SERVICE,
+    DescriptionCache,
     Scope,
     ServiceIdentity,
-    DescriptionCache,
     operation_subject,
     public_uri,
     request_subject,
@@ -49,9 +49,6 @@ CHANGES: Final = frozenset(
 #: Operations of a scope after which a service is connected, so that all can be known of it.
 CONNECTS: Final = frozenset({"restart_service", "wait_service"})
 
-#: What a server lists. The store keeps none of it: to ask one of these for its name is a request.
-LISTED: Final = frozenset({"Prompt", "Resource", "ResourceTemplate"})
-
 SETUP: Final = "setup_store"
 
 _JSONRPC_CODE: Final = re.compile(r"Mcp error: (-?\d{1,6})\b")
@@ -78,13 +75,15 @@ class McpstoreV2:
     def reader(self, target: PatchTarget) -> Reader:
         """Return what reads the calls of a target, by the class that owns it."""
         owner = target.name.partition(".")[0].removeprefix("Async")
-        if owner == "ScopeContext":
-            read = self._aliased_tool if target.operation == "tools/call" else self._on_scope
-        elif owner in LISTED:
-            read = self._on_listed
-        else:
-            read = self._on_store if owner == "MCPStore" else self._on_held
-        return partial(read, target)
+        if owner == "ScopeContext" and target.operation == "tools/call":
+            return partial(self._aliased_tool, target)
+        readers: dict[str, Callable[..., Described]] = {
+            "ScopeContext": self._on_scope,
+            "MCPStore": self._on_store,
+            "Service": self._on_held,
+            "Tool": self._on_held,
+        }
+        return partial(readers.get(owner, self._on_listed), target)
 
     def read_result(self, target: PatchTarget, result: Any) -> Outcome | None:
         """Read `{"content": …, "is_error": …}`; whatever else a native returns is a success."""
@@ -99,7 +98,7 @@ class McpstoreV2:
         """Return the texts and data of a tool's result."""
         if target.operation != "tools/call" or not isinstance(result, dict):
             return None
-        parts = result.get("content") or ()
+        parts = result.get("content") or []
         if len(parts) == 1:  # as most results have
             return parts[0].get("text") or parts[0].get("data")
         return [part.get("text") or part.get("data") for part in parts]
@@ -161,13 +160,15 @@ class McpstoreV2:
     def _on_listed(
         self, target: PatchTarget, _held: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Described:
-        """`Resource.read()`, `Prompt.get(args)`: objects that would ask the server for their own names."""
+        """`Resource.read()`, `Prompt.get(args)`: the store keeps neither, and would ask the server for their names."""
         return Described(_subject(target, target.given(args, kwargs), UNKNOWN_SERVICE, UNKNOWN_SCOPE))
 
     def _named(self, target: PatchTarget, given: Mapping[str, Any], scope: Scope) -> Described:
         """An operation on a whole scope, or on the service that the caller names."""
         service, _ = self._services.get(given.get("instance_id", ""), (None, None))
-        described = Described(_subject(target, given, service or ServiceIdentity(_service_name(given)), scope))
+        described = Described(
+            _subject(target, given, service or ServiceIdentity(_service_name(given)), scope)
+        )
         return self._forgetting(target, described)
 
     def _looked_up(self, target: PatchTarget, given: Mapping[str, Any], look_up: LookUp) -> Described:
@@ -290,9 +291,13 @@ def _advance_later(look_up: LookUp, deliver: Callable[[Subject], None], step: Fu
         _advance(look_up, step.result(), deliver)
 
 
-def _subject(target: PatchTarget, given: Mapping[str, Any], service: ServiceIdentity, scope: Scope) -> Subject:
+def _subject(
+    target: PatchTarget, given: Mapping[str, Any], service: ServiceIdentity, scope: Scope
+) -> Subject:
     if target.role is Role.OPERATION:
-        return operation_subject(target.operation, service, scope, from_memory=target.operation in FROM_MEMORY)
+        return operation_subject(
+            target.operation, service, scope, from_memory=target.operation in FROM_MEMORY
+        )
     return request_subject(
         target.operation,
         service,
@@ -321,7 +326,11 @@ def _scope(scope: Mapping[str, str]) -> Scope:
 
 def _service_name(given: Mapping[str, Any]) -> str | None:
     config = given.get("config")
-    names = (given.get("service_name"), given.get("name"), config.get("name") if isinstance(config, dict) else None)
+    names = (
+        given.get("service_name"),
+        given.get("name"),
+        config.get("name") if isinstance(config, dict) else None,
+    )
     return next((name for name in names if isinstance(name, str)), None)
 
 

@@ -10,7 +10,9 @@ from storescope.stores.adapter import PatchTarget, Role, Style
 MODULE: Final = "mcpstore._rust"
 
 #: Lists that the store answers from its memory, without a request.
-FROM_MEMORY: Final = frozenset({"list_tools", "list_tools_in_session", "list_session_tools", "list_tool_entries"})
+FROM_MEMORY: Final = frozenset(
+    {"list_tools", "list_tools_in_session", "list_session_tools", "list_tool_entries"}
+)
 
 BOTH: Final = ("", "Async")
 SYNC: Final = ("",)
@@ -98,16 +100,18 @@ _ROWS: Final[tuple[tuple[str, tuple[str, ...], str, str, str], ...]] = (
     ("MCPStore", BOTH, "bind_service_to_session", "", "session_key instance_id"),
     ("MCPStore", SYNC, "bind_service_to_session_with_retry", "", "session_key instance_id max_attempts delay_millis"),
     ("MCPStore", BOTH, "unbind_service_from_session", "", "session_key instance_id"),
-    ("MCPStore", SYNC, "unbind_service_from_session_with_retry", "", "session_key instance_id max_attempts delay_millis"),
+    ("MCPStore", SYNC, "unbind_service_from_session_with_retry", "",
+     "session_key instance_id max_attempts delay_millis"),
     # The store itself.
     ("MCPStore", BOTH, "setup", "setup_store", "config_path"),
-    ("MCPStore", BOTH, "setup_with_options", "setup_store", "config_path source_mode store store_config namespace node_mode"),
+    ("MCPStore", BOTH, "setup_with_options", "setup_store",
+     "config_path source_mode store store_config namespace node_mode"),
     ("MCPStore", BOTH, "reset_config", "", ""),
     ("MCPStore", SYNC, "reset_scope", "", "scope"),
     ("MCPStore", SYNC, "swap_store", "", "store config"),
     ("MCPStore", SYNC, "cache_inspect", "", ""),
     ("MCPStore", SYNC, "cache_health_check", "", ""),
-)
+)  # fmt: skip
 
 
 def _targets() -> Iterator[PatchTarget]:
