@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from concurrent.futures import CancelledError
 from contextvars import ContextVar, Token
 from time import perf_counter, thread_time
@@ -17,12 +16,11 @@ from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
 from storescope.core.payload import text_size
+from storescope.instrumentation.notices import warn_once
 from storescope.instrumentation.redaction import error_text
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.semconv import ERROR_TYPE, REQUEST_SIZE, RESPONSE_SIZE, THREAD_CPU_TIME
 from storescope.stores import Attributes, Described, Outcome, PatchTarget, Role, StoreAdapter, Style, Subject
-
-_log = logging.getLogger(__name__)
 
 _CANCELLATIONS: Final = (asyncio.CancelledError, CancelledError, GeneratorExit)
 _TIMEOUTS: Final = (TimeoutError, asyncio.TimeoutError)
@@ -148,7 +146,7 @@ class Operation:
             if self._described.resolve is not None:
                 self._described.resolve(self.refine)
         except Exception:
-            _log.warning("storescope could not look up a call of %s", self.kind.target.name, exc_info=True)
+            warn_once("storescope could not look up a call of %s", self.kind.target.name)
 
     def know_error(self, outcome: Outcome) -> None:
         """Learn, from inside, why the operation is about to fail; the store may tell its caller less."""
@@ -232,7 +230,7 @@ class Operation:
             self._span.set_status(Status(StatusCode.ERROR, text or None))
 
     def _give_up(self) -> None:
-        _log.warning("storescope could not record %s", self.kind.target.name, exc_info=True)
+        warn_once("storescope could not record %s", self.kind.target.name)
         self.closed = True
         self._span.end()
         self.leave()

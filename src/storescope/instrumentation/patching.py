@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import wrapt
 
+from storescope.instrumentation.notices import warn_once
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.instrumentation.wrappers import make_wrapper
 from storescope.stores import PatchTarget, StoreAdapter
@@ -70,7 +71,7 @@ class Patcher:
         except AttributeError:
             _log.debug("%s has no %s; it is not observed", target.module, target.name)
         except Exception:
-            _log.warning("storescope could not patch %s:%s", target.module, target.name, exc_info=True)
+            warn_once("storescope could not patch %s", f"{target.module}:{target.name}")
 
     def undo(self) -> None:
         """Take away every wrapper that still stands where it was put; those that do not pass through from now on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from asyncio import CancelledError, Future, isfuture
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,11 +14,10 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NoOpTracer
 
 from storescope import semconv
+from storescope.instrumentation.notices import warn_once
 from storescope.instrumentation.operation import Operation, OperationKind, Phase, current_operation
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.stores import PatchTarget, Role, StoreAdapter, Style
-
-_log = logging.getLogger(__name__)
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -46,7 +44,7 @@ class Inside:
         try:
             self._outer.know_error(self._kind.read_error(error))
         except Exception:
-            _log.warning("storescope could not read an error of %s", self._kind.target.name, exc_info=True)
+            warn_once("storescope could not read an error of %s", self._kind.target.name)
 
     def leave(self) -> None:
         """Do nothing: the operation remains the current one."""
@@ -83,7 +81,7 @@ class Observer:
             payload = args[position] if position < len(args) else kwargs.get(self._payload)
             return Operation(self.kind, described, payload)
         except Exception:
-            _log.warning("storescope could not read a call of %s", self.kind.target.name, exc_info=True)
+            warn_once("storescope could not read a call of %s", self.kind.target.name)
             return None
 
     def _begin_inside(
@@ -215,7 +213,7 @@ def _record_session(observer: Observer, instance: Any, elapsed: float, error: Ba
             attributes = {**attributes, semconv.ERROR_TYPE: str(outcome.error_type)}
         observer.kind.telemetry.sessions.record(elapsed, attributes)
     except Exception:
-        _log.warning("storescope could not record a session of %s", observer.kind.adapter.name, exc_info=True)
+        warn_once("storescope could not record a session of %s", observer.kind.adapter.name)
 
 
 def _quiet_tracer(_observer: Observer) -> Wrapper:
