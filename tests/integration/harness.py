@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -240,12 +242,24 @@ class Runner:
         env: Mapping[str, str] | None = None,
         launcher: bool = True,
         timeout: float = PROGRAM_TIMEOUT,
+        attempts: int = 1,
     ) -> Finished:
-        """Run a program, given as its source or its path, under `opentelemetry-instrument` unless told otherwise."""
+        """Run a program, given as its source or its path, under `opentelemetry-instrument` unless told otherwise.
+
+        More `attempts` are for programs with a store that may hang by itself: one that times out is run again, with
+        an empty folder for its telemetry.
+        """
         path = program if isinstance(program, Path) else self._write(program)
         command = [sys.executable, str(path), *arguments]
         if launcher:
             command.insert(0, str(Path(sys.executable).with_name("opentelemetry-instrument")))
+        for _ in range(attempts - 1):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._run(command, env, timeout)
+            shutil.rmtree(self.directory, ignore_errors=True)
+        return self._run(command, env, timeout)
+
+    def _run(self, command: Sequence[str], env: Mapping[str, str] | None, timeout: float) -> Finished:
         done = subprocess.run(
             command,
             cwd=self.folder,

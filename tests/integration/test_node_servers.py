@@ -52,7 +52,7 @@ def serve(
     program, folder = node
     script = folder / "node_modules" / "@modelcontextprotocol" / server / "dist" / "index.js"
     command = [program, str(script), *arguments]
-    finished = runner.run(PROGRAM, json.dumps(command), json.dumps(calls)).check()
+    finished = runner.run(PROGRAM, json.dumps(command), json.dumps(calls), timeout=20, attempts=3).check()
     return json.loads(finished.stdout), [span for span in finished.spans() if span.kind == "CLIENT"]
 
 

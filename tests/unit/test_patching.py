@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import importlib
 import inspect
 import itertools
@@ -24,7 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from storescope.instrumentation import notices
+from storescope import notices
 from storescope.instrumentation.patching import Patcher
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.stores import Described, Outcome, PatchTarget, Reader, Role, Style, Subject
@@ -338,3 +339,17 @@ def test_a_coroutine_that_is_closed_elsewhere_leaves_no_context_behind(bench: Be
     assert closed.name == "wait shop"
     assert closed.attributes is not None
     assert closed.attributes["error.type"] == "cancelled"
+
+
+def test_a_coroutine_that_is_closed_before_its_first_step_is_not_reported(
+    bench: Bench, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Whoever gives a call up at once hears no more of it than without the agent."""
+    shop = importlib.import_module("shop")
+    bench.patch()
+    coroutine = shop.Store().call_async("x")
+    assert coroutine.__qualname__ == "Store.call_async"
+    coroutine.close()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+    assert bench.names() == []

@@ -46,6 +46,16 @@ SECRETS = [
     ('{"credentials": "hunter2"}', "hunter2"),
     ('{\\"password\\": \\"hunter2\\"}', "hunter2"),
     ("PASSWORD=hunter2", "hunter2"),
+    ("Authorization: Token hunter2-and-more", "hunter2-and-more"),
+    ("Cookie: a=first; b=hunter2", "hunter2"),
+    ("could not connect to postgres://bob:hun/ter2@db/x", "ter2"),
+    ('{"password": "hun\\"ter2"}', "ter2"),
+    ('{"password": ["hunter2"]}', "hunter2"),
+    ('{"credentials": {"user": "bob", "pass": "hunter2"}}', "hunter2"),
+    ("password => hunter2", "hunter2"),
+    ("got 401 with Bearer ab1", "ab1"),
+    ("API key: hunter2", "hunter2"),
+    ("x" * 60 + "password=hunter2", "hunter2"),
 ]
 
 

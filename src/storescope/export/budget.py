@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 #: The part of the time that is kept for writing what was not sent, and for the interpreter to end.
-_RESERVE: Final = 0.1
+_RESERVE: Final = 0.25
 
 
 class ExitBudget:

@@ -25,8 +25,6 @@ _log = logging.getLogger(__name__)
 
 _TOO_LATE: Final = "the program has ended, and there was no answer in time"
 
-#: Which signal was dropped.
-
 
 class StockExporter(Protocol):
     """What is asked of an exporter behind ours."""
@@ -91,6 +89,13 @@ class LocalDelivery:
         self._signal = signal
         self._file = file
         self._say_lost = say_lost
+        # Made now: a meter provider that is shut down gives out none.
+        meter = metrics.get_meter(semconv.SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
+        self._lost = meter.create_counter(
+            semconv.TELEMETRY_DROPPED,
+            unit="{item}",
+            description="Telemetry that could not be sent nor written.",
+        )
 
     def __repr__(self) -> str:
         return f"<LocalDelivery of {self._signal.value} in {self.name}>"
@@ -117,13 +122,7 @@ class LocalDelivery:
             self._file.shutdown()
 
     def _count_lost(self, count: int) -> None:
-        meter = metrics.get_meter(semconv.SCOPE_NAME, schema_url=semconv.SCHEMA_URL)
-        counter = meter.create_counter(
-            semconv.TELEMETRY_DROPPED,
-            unit="{item}",
-            description="Telemetry that could not be sent nor written.",
-        )
-        counter.add(count, {semconv.SIGNAL: self._signal.value})
+        self._lost.add(count, {semconv.SIGNAL: self._signal.value})
         if self._file is None and self._say_lost.claim():  # a file says itself why it was not written
             _log.warning("storescope: %s lost, the first %d of them now", _items(self._signal), count)
 

@@ -10,6 +10,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from storescope.instrumentation.patching import Patcher
 from storescope.instrumentation.process import is_spawned_server
 from storescope.instrumentation.telemetry import Telemetry
+from storescope.notices import make_heard
 from storescope.settings import process_settings
 from storescope.stores import load_adapters
 
@@ -42,6 +43,7 @@ class StorescopeInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         settings = process_settings()
         if not settings.enabled or settings.sdk_disabled or is_spawned_server(settings):
             return
+        make_heard()
         telemetry = Telemetry(
             kwargs.get("tracer_provider"),
             kwargs.get("meter_provider"),

@@ -6,7 +6,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from storescope.instrumentation import StorescopeInstrumentor
-from storescope.instrumentation.distro import configure_sdk
+from storescope.instrumentation.distro import configure_sdk, mark_process
 from storescope.settings import process_settings
 
 
@@ -19,9 +19,13 @@ def instrument(
     destination is chosen from the environment. Does nothing where `STORESCOPE_ENABLED` or `OTEL_SDK_DISABLED`
     say so, and nothing the second time.
     """
+    instrumentor = StorescopeInstrumentor()
+    if instrumentor.is_instrumented_by_opentelemetry:
+        return
+    mark_process(process_settings())
     if tracer_provider is None and meter_provider is None:
         configure_sdk(process_settings())
-    StorescopeInstrumentor().instrument(
+    instrumentor.instrument(
         skip_dep_check=True, tracer_provider=tracer_provider, meter_provider=meter_provider
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from opentelemetry.instrumentation.distro import BaseDistro
 
 from storescope.instrumentation.process import is_spawned_server
+from storescope.notices import make_heard
 from storescope.settings import Settings, claim_process, process_settings
 
 _log = logging.getLogger(__name__)
@@ -24,17 +25,22 @@ class StorescopeDistro(BaseDistro):  # type: ignore[misc]
 
     def _configure(self, **kwargs: Any) -> None:
         self._dormant = is_spawned_server(process_settings())
-        if self._dormant:
-            return
-        claim_process()
-        if hasattr(os, "register_at_fork"):
-            # A program that goes into the background by forking leaves the id of a process that has ended.
-            os.register_at_fork(after_in_child=claim_process)
+        mark_process(process_settings())
 
     def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
         """Load an instrumentation, but not in a dormant server."""
         if not self._dormant:
             super().load_instrumentor(entry_point, **kwargs)
+
+
+def mark_process(settings: Settings) -> None:
+    """Leave this process's id in the environment for the servers that it will spawn; not where nothing is recorded."""
+    if settings.sdk_disabled or is_spawned_server(settings):
+        return
+    claim_process()
+    if hasattr(os, "register_at_fork"):
+        # A program that goes into the background by forking leaves the id of a process that has ended.
+        os.register_at_fork(after_in_child=claim_process)
 
 
 class StorescopeConfigurator:
@@ -68,6 +74,7 @@ def configure_sdk(settings: Settings, *, auto_version: str | None = None) -> Non
     """
     if settings.sdk_disabled or is_spawned_server(settings):
         return
+    make_heard()
     _go_on_without(_set_providers, settings, auto_version)
 
 

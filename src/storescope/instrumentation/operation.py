@@ -16,9 +16,9 @@ from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
 from storescope.core.payload import text_size
-from storescope.instrumentation.notices import warn_once
 from storescope.instrumentation.redaction import error_text
 from storescope.instrumentation.telemetry import Telemetry
+from storescope.notices import warn_once
 from storescope.semconv import ERROR_TYPE, REQUEST_SIZE, RESPONSE_SIZE, THREAD_CPU_TIME
 from storescope.stores import Attributes, Described, Outcome, PatchTarget, Role, StoreAdapter, Style, Subject
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import wrapt
 
-from storescope.instrumentation.notices import warn_once
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.instrumentation.wrappers import make_wrapper
+from storescope.notices import warn_once
 from storescope.stores import PatchTarget, StoreAdapter
 
 _log = logging.getLogger(__name__)

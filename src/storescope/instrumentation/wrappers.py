@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from asyncio import CancelledError, Future, isfuture
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Final
@@ -14,9 +15,9 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import NoOpTracer
 
 from storescope import semconv
-from storescope.instrumentation.notices import warn_once
 from storescope.instrumentation.operation import Operation, OperationKind, Phase, current_operation
 from storescope.instrumentation.telemetry import Telemetry
+from storescope.notices import warn_once
 from storescope.stores import PatchTarget, Role, StoreAdapter, Style
 
 Args = tuple[Any, ...]
@@ -126,21 +127,39 @@ def _sync(observer: Observer) -> Wrapper:
 
 
 def _coroutine(observer: Observer) -> Wrapper:
-    async def run(coroutine: Coroutine[Any, Any, Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+    async def run(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
         operation = observer.begin(instance, args, kwargs)
         if operation is None:
-            return await coroutine
+            return await wrapped(*args, **kwargs)
         try:
-            result = await coroutine
+            result = await wrapped(*args, **kwargs)
         except BaseException as error:
             operation.fail(error)
             raise
         operation.finish(result)
         return result
 
+    return _passing_for_the_wrapped(run)
+
+
+def _passing_for_the_wrapped(run: Callable[..., Any]) -> Wrapper:
+    """Wrap a coroutine function by `run(wrapped, instance, args, kwargs)`, as if it were the function itself.
+
+    Bad arguments are refused at once, not when the coroutine is awaited. The wrapped function's own coroutine is made
+    inside all the same: one that is closed before its first step would be reported as never awaited.
+    """
+    signatures: list[inspect.Signature] = []
+
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
-        # Made here, not in `run`, so that bad arguments are refused when the application would see them refused.
-        return run(wrapped(*args, **kwargs), instance, args, kwargs)
+        if not signatures:
+            signatures.append(inspect.signature(wrapped))
+        try:
+            signatures[0].bind(*args, **kwargs)
+        except TypeError:
+            return wrapped(*args, **kwargs)
+        coroutine = run(wrapped, instance, args, kwargs)
+        coroutine.__name__, coroutine.__qualname__ = wrapped.__name__, wrapped.__qualname__
+        return coroutine
 
     return wrapper
 
@@ -185,21 +204,18 @@ def _end(operation: Operation | Inside, future: Future[Any]) -> None:
 def _session(observer: Observer) -> Wrapper:
     """Wrap a coroutine function that runs for as long as an MCP session."""
 
-    async def run(coroutine: Coroutine[Any, Any, Any], instance: Any) -> Any:
+    async def run(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
         started = perf_counter()
         error: BaseException | None = None
         try:
-            return await coroutine
+            return await wrapped(*args, **kwargs)
         except BaseException as raised:
             error = raised
             raise
         finally:
             _record_session(observer, instance, perf_counter() - started, error)
 
-    def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
-        return run(wrapped(*args, **kwargs), instance)
-
-    return wrapper
+    return _passing_for_the_wrapped(run)
 
 
 def _record_session(observer: Observer, instance: Any, elapsed: float, error: BaseException | None) -> None:

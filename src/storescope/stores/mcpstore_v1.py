@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
@@ -72,7 +73,7 @@ class McpstoreV1:
         parts = getattr(result, "content", None)
         if not isinstance(parts, list):
             return result
-        return [getattr(part, "text", None) or getattr(part, "data", None) for part in parts]
+        return [getattr(part, "text", getattr(part, "data", None)) for part in parts]
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read the first exception of the chain that has a meaning of its own, else the innermost."""
@@ -81,7 +82,8 @@ class McpstoreV1:
             outcome = _known_error(cause)
             if outcome is not None:
                 return outcome
-            innermost = cause
+            if not hasattr(cause, "exceptions"):  # a group says nothing that its first member does not
+                innermost = cause
         return Outcome(type(innermost).__qualname__, str(innermost), reached_server=False)
 
     def _on_context(
@@ -164,8 +166,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and what led to it: the store raises anew inside `except`, anyio puts it into groups."""
     cause: BaseException | None = error
     for _ in range(_CAUSES_LOOKED_AT):
-        if cause is None:
-            return
+        if cause is None or isinstance(cause, CancelledError):
+            return  # below a cancellation is only how anyio brought it about
         yield cause
         grouped: tuple[BaseException, ...] = getattr(cause, "exceptions", ())
         cause = cause.__cause__ or cause.__context__ or next(iter(grouped), None)

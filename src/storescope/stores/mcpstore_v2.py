@@ -60,8 +60,8 @@ LookUp = Generator[Any, Any, Any]
 class McpstoreV2:
     """Reads the calls of mcpstore 2.x.
 
-    What a name stands for is looked up once and kept, as long as exactly one store has been set up: with several,
-    one alias can mean several tools, and a native does not tell which store it belongs to.
+    What a name stands for is looked up once and kept, as long as no second store is set up: with several, one alias
+    can mean several tools, and a native does not tell which store it belongs to.
     """
 
     name = "mcpstore-2"
@@ -70,6 +70,7 @@ class McpstoreV2:
     def __init__(self) -> None:
         self._stores = 0
         self._aliases = DescriptionCache()
+        self._changes = 0
         self._services: dict[str, tuple[ServiceIdentity, Scope]] = {}
 
     def reader(self, target: PatchTarget) -> Reader:
@@ -100,8 +101,8 @@ class McpstoreV2:
             return None
         parts = result.get("content") or []
         if len(parts) == 1:  # as most results have
-            return parts[0].get("text") or parts[0].get("data")
-        return [part.get("text") or part.get("data") for part in parts]
+            return parts[0].get("text", parts[0].get("data"))
+        return [part.get("text", part.get("data")) for part in parts]
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read the code before the colon of a bare RuntimeError, else the exception's type."""
@@ -182,11 +183,12 @@ class McpstoreV2:
         return described
 
     def _find_alias(self, target: PatchTarget, context: Any, scope: Scope, alias: str) -> LookUp:
+        changes = self._changes
         tool = yield context.find_tool(alias)
         info = yield tool.info()
         service, _ = yield from self._find_service(context, info["instance_id"])
         subject = request_subject(target.operation, service, scope, tool=info["tool_name"], alias=alias)
-        if self._is_complete(service):
+        if self._is_complete(service) and self._changes == changes:
             self._aliases.put((scope.agent_id, alias), Described(subject))
         return subject
 
@@ -235,7 +237,7 @@ class McpstoreV2:
 
     def _is_complete(self, service: ServiceIdentity) -> bool:
         """Whether a service may be kept: it is connected, so all is known of it, and there is no second store."""
-        return self._stores == 1 and service.protocol_version is not None
+        return self._stores <= 1 and service.protocol_version is not None
 
     def _learn(self, named: Mapping[str, Any], context: Any) -> None:
         """Get to know a service that has just been connected, so that a `Tool` of it can be told how it is reached."""
@@ -252,6 +254,7 @@ class McpstoreV2:
         self._forget()
 
     def _forget(self, _result: Any = None) -> None:
+        self._changes += 1
         self._aliases.clear()
         self._services.clear()
 
