@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 
 from storescope import semconv
+from storescope.instrumentation import StorescopeInstrumentor
+from storescope.settings import process_settings
 from tests.benchmarks import noop_store
 from tests.benchmarks.row import Row
 
@@ -62,7 +65,9 @@ def _measure() -> Iterator[Row]:
     yield _row("call, recording (thread CPU)", _recording(), time.thread_time, 1.15)
     yield _row("call, live batch processor (process CPU)", _batching(), time.process_time, 1.15)
     yield _row("call, sampled out (thread CPU)", _sampled_out(), time.thread_time, 1.1)
-    yield _row("call, no SDK (thread CPU)", (None, None), time.thread_time, 1.0)
+    yield _row("call, no SDK set up (thread CPU)", (None, None), time.thread_time, 1.0)
+    os.environ["OTEL_SDK_DISABLED"] = "true"
+    yield _row("call, SDK disabled (thread CPU)", (None, None), time.thread_time, 1.0)
 
 
 def _recording() -> Providers:
@@ -89,12 +94,10 @@ def _sampled_out() -> Providers:
 
 def _row(name: str, providers: Providers, clock: Clock, target: float) -> Row:
     """Measure ours and the floor in turn, so that whatever else the machine does falls on both."""
-    from storescope.instrumentation.patching import Patcher
-    from storescope.instrumentation.telemetry import Telemetry
-    from storescope.stores.mcpstore_v2 import adapter
-
-    by_hand = _by_hand(*providers)
-    patcher = Patcher(Telemetry(*providers), [adapter()])
+    by_hand = _by_hand(*providers)  # of the call as it is before the agent comes
+    process_settings.cache_clear()
+    instrumentor = StorescopeInstrumentor()
+    instrumentor.instrument(skip_dep_check=True, tracer_provider=providers[0], meter_provider=providers[1])
     context = noop_store.MCPStore.setup_with_options().for_store()
 
     def ours() -> object:
@@ -106,7 +109,7 @@ def _row(name: str, providers: Providers, clock: Clock, target: float) -> Row:
     for _ in range(ROUNDS):
         for call, measured in times.items():
             measured.append(_microseconds(call, clock))
-    patcher.undo()
+    instrumentor.uninstrument()
     return Row(name, statistics.median(times[ours]), statistics.median(times[by_hand]), target)
 
 

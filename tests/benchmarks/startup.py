@@ -17,8 +17,8 @@ from pathlib import Path
 from tests.benchmarks.row import Row
 
 ROUNDS = 11
-LAUNCHER = [sys.executable, "-m", "opentelemetry.instrumentation.auto_instrumentation"]
-PROGRAM = [*LAUNCHER, sys.executable, "-c", "pass"]
+LAUNCHER = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+PROGRAM = [LAUNCHER, sys.executable, "-c", "pass"]
 
 #: An endpoint that nobody listens on: nothing is recorded, so nothing is sent there.
 OTLP = {

@@ -16,24 +16,23 @@ ROUNDS = 7
 CALLS = 40
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = {"mcpstore 2.x": ROOT / ".venv", "mcpstore 1.5.18": ROOT / ".venv-v1"}
-LAUNCHER = ["-m", "opentelemetry.instrumentation.auto_instrumentation"]
 
 
 def rows() -> Iterator[Row]:
     """Measure in the environment of each generation."""
     for name, environment in ENVIRONMENTS.items():
-        python = str(environment / "bin" / "python")
-        yield _compare(f"whole call, {name} (wall clock)", python)
+        yield _compare(f"whole call, {name} (wall clock)", environment / "bin")
 
 
-def _compare(name: str, python: str) -> Row:
-    program = [python, str(Path(__file__)), "run"]
-    commands = ([python, *LAUNCHER, *program], program)
+def _compare(name: str, programs: Path) -> Row:
+    program = [str(programs / "python"), __file__]
+    commands = ([str(programs / "opentelemetry-instrument"), *program], program)
     times: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             **os.environ,
             "HOME": folder,
+            "PYTHONPATH": str(ROOT),
             "STORESCOPE_DIR": str(Path(folder, "data")),
             "OTEL_TRACES_EXPORTER": "storescope_file",
             "OTEL_METRICS_EXPORTER": "storescope_file",
