@@ -1,54 +1,49 @@
-# Needs make and Python 3.10 or newer. `make demo` first, `make test` for those who change something.
+# Needs make and Python 3.10 or newer. `make demo` to see it work; `make test` for those who change something.
 
 PYTHON ?= python3
-PIP_INSTALL = -m pip --quiet --disable-pip-version-check install
+INSTALL := -m pip --quiet --disable-pip-version-check install
 
-# mcpstore 2.x and 1.5.18 cannot share an environment.
-V2 := .venv
+# One environment for each release of mcpstore: the generations cannot share one. The first is the demo's as well.
+NEWEST := .venv
+OLDEST := .venv-v2-oldest
 V1 := .venv-v1
+$(NEWEST)/.installed: MCPSTORE = mcpstore>=2.3,<3
+$(OLDEST)/.installed: MCPSTORE = mcpstore==2.1.0
+$(V1)/.installed: MCPSTORE = mcpstore==1.5.18
 
 .PHONY: demo test bench lint clean
 
-demo: $(V2)/.installed
-	@$(V2)/bin/storescope demo
+demo: $(NEWEST)/.installed
+	@$(NEWEST)/bin/storescope demo
 
-# Both runs happen whatever the first one says.
-test: $(V2)/.installed-test $(V1)/.installed-test
+# Every run is made, whatever the one before it says.
+test: $(NEWEST)/.installed-test $(OLDEST)/.installed-test $(V1)/.installed-test
 	@status=0; \
-	echo "== mcpstore 2.x"; $(V2)/bin/python -m pytest || status=1; \
-	echo "== mcpstore 1.5.18"; $(V1)/bin/python -m pytest tests/integration || status=1; \
+	echo "== mcpstore 2.x, newest"; $(NEWEST)/bin/python -m pytest || status=1; \
+	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m 'mcpstore2 or anystore' tests/integration || status=1; \
+	echo "== mcpstore 1.5.18"; $(V1)/bin/python -m pytest -m 'mcpstore1 or anystore' tests/integration || status=1; \
 	exit $$status
 
-bench: $(V2)/.installed-test $(V1)/.installed-test
-	@$(V2)/bin/python -m tests.benchmarks
+bench: $(NEWEST)/.installed-test $(V1)/.installed-test
+	@$(NEWEST)/bin/python -m tests.benchmarks
 
-lint: $(V2)/.installed-lint
-	$(V2)/bin/ruff check
-	$(V2)/bin/ruff format --check
-	$(V2)/bin/mypy
-	$(V2)/bin/lint-imports
+lint: $(NEWEST)/.installed-lint
+	$(NEWEST)/bin/ruff check
+	$(NEWEST)/bin/ruff format --check
+	$(NEWEST)/bin/mypy
+	$(NEWEST)/bin/lint-imports
 
 clean:
-	rm -rf $(V2) $(V1) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(NEWEST) $(OLDEST) $(V1) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(V2)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(V2)
-	$(V2)/bin/python $(PIP_INSTALL) --editable . 'mcpstore>=2.3,<3'
-	@touch $@
-
-$(V1)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(V1)
-	$(V1)/bin/python $(PIP_INSTALL) --editable . 'mcpstore==1.5.18'
+%/.installed: pyproject.toml
+	$(PYTHON) -m venv $*
+	$*/bin/python $(INSTALL) --editable . '$(MCPSTORE)'
 	@touch $@
 
 # Dependency groups need pip 25.1.
-%/.installed-test: %/.installed
-	$*/bin/python $(PIP_INSTALL) 'pip>=25.1'
-	$*/bin/python $(PIP_INSTALL) --group test
-	@touch $@
-
-%/.installed-lint: %/.installed
-	$*/bin/python $(PIP_INSTALL) 'pip>=25.1'
-	$*/bin/python $(PIP_INSTALL) --group lint
+%/.installed-test %/.installed-lint: %/.installed
+	$*/bin/python $(INSTALL) 'pip>=25.1'
+	$*/bin/python $(INSTALL) --group $(subst .installed-,,$(@F))
 	@touch $@
