@@ -22,7 +22,9 @@ class _WhereNobodyListens(logging.Handler):
             return
         text = self.format(record)
         try:
-            print(text if text.startswith("storescope") else f"storescope: {text}", file=sys.stderr, flush=True)
+            print(
+                text if text.startswith("storescope") else f"storescope: {text}", file=sys.stderr, flush=True
+            )
         except (OSError, ValueError, AttributeError):
             return  # stderr is closed, broken or missing
 

@@ -31,7 +31,7 @@ def test_the_quickstart_gives_the_documented_spans(runner: Runner) -> None:
     assert len(calls) == len(CALLS)
     assert calls[1].seconds > 0.4 > calls[0].seconds
     operations = [span for span in spans if "storescope.phase" not in span.attributes]
-    names = [span.name for span in operations if span.kind == "INTERNAL" and span.name != "load_from_config"]
+    names = [span.name for span in operations if span.kind == "INTERNAL"]
     assert names == ["setup_store", "add_service notes", "wait_service notes", "list_tools"]
     assert {
         point.count for point in finished.points() if point.metric == "mcp.client.operation.duration"

@@ -213,7 +213,7 @@ def test_setting_up_a_store_is_an_operation(tmp_path: Path, recorder: Recorder) 
     lab = Lab(tmp_path)
 
     names = [span.name for span in recorder.spans()]
-    assert names == ["setup_store", "load_from_config", "add_service lab", "wait_service lab"]
+    assert names == ["setup_store", "add_service lab", "wait_service lab"]
     assert {span.kind for span in recorder.spans()} == {"INTERNAL"}
     lab.close()
 

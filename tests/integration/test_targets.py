@@ -69,6 +69,7 @@ OMITTED: tuple[tuple[str, str, str], ...] = (
         "MCPStore",
         "event_history event_capability_report reset_cache_request_metrics restart_control_reactor",
     ),
+    ("is a part of setting a store up, which is one operation already", "MCPStore", "load_from_config"),
     ("computes a name from what it is given", "PerspectiveResolver", "resolve_tool"),
     ("is an accessor of the native class without work of its own", "ResourceTemplate", "no_extra"),
 )

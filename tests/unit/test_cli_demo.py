@@ -128,7 +128,7 @@ def test_demo_shows_what_the_program_did(tmp_path: Path) -> None:
         "Again with your own program:\n  opentelemetry-instrument python app.py\n  storescope view\n"
     )
     (file,) = (tmp_path / ".storescope" / "demo").glob("traces-*.jsonl")
-    assert f"Recorded in {file}" in shown
+    assert f"Recorded in {file.relative_to(tmp_path)}" in shown
     assert list(home.iterdir()) == []
 
 

@@ -144,3 +144,15 @@ def test_no_color_is_honoured(recorded: Path) -> None:
     assert "\x1b[31m" not in shown
     assert "\x1b[36m" not in shown
     assert "tools/call echo" in shown
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_output_that_cannot_be_written_is_said_in_plain_words(recorded: Path) -> None:
+    """A full disk behind a redirection is no reason for a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*STORESCOPE, "view", str(recorded)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

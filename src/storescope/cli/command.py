@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import json
@@ -112,6 +113,10 @@ def view(
             _show(recording)
     except InsightError as error:
         raise Failure(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # whoever read the output has seen enough; click ends quietly
+        raise Failure(f"the output cannot be written: {error.strerror}.") from error
 
 
 @main.command(short_help="Run a small agent and an MCP server, and show what was recorded.")

@@ -122,9 +122,19 @@ def _cells(row: Statistics) -> list[Text]:
     ]
 
 
+def _from_here(path: Path) -> str:
+    """Write a path as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
 def _where(view: View) -> Iterator[Text]:
     files = view.files
-    place = str(files[0]) if len(files) == 1 else f"{len(files)} files in {files[0].parent}"
+    place = (
+        _from_here(files[0]) if len(files) == 1 else f"{len(files)} files in {_from_here(files[0].parent)}"
+    )
     yield Text(f"Recorded in {words.plain(place)}", "dim")
     if view.selection.other_runs:
         others = words.plural(view.selection.other_runs, "other run")

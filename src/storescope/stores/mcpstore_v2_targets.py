@@ -77,7 +77,6 @@ _ROWS: Final[tuple[tuple[str, tuple[str, ...], str, str, str], ...]] = (
     ("MCPStore", BOTH, "add_service", "", "service_name config"),
     ("MCPStore", BOTH, "restart_service", "", "instance_id"),
     ("MCPStore", BOTH, "remove_service", "", "service_name"),
-    ("MCPStore", SYNC, "load_from_config", "", ""),
     ("MCPStore", SYNC, "connect_service", "", "instance_id"),
     ("MCPStore", SYNC, "disconnect_service", "", "instance_id"),
     ("MCPStore", SYNC, "patch_service", "", "service_name base_updates"),
