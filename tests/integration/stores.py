@@ -44,8 +44,9 @@ class WireLog:
         return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
 
     def methods(self) -> list[str]:
-        """Return the methods of the requests, in their order."""
-        return [message["method"] for message in self.messages() if "id" in message and "method" in message]
+        """Return the methods of the requests, in their order, without the pings by which a store looks after itself."""
+        requests = (message for message in self.messages() if "id" in message and "method" in message)
+        return [request["method"] for request in requests if request["method"] != "ping"]
 
     def clear(self) -> None:
         self.path.write_text("")
