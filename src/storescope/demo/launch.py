@@ -17,8 +17,10 @@ _PROGRAM: Final = "storescope.demo.agent"
 COMMAND: Final = f"opentelemetry-instrument python -m {_PROGRAM}"
 #: What that script does, said so that it need not be on the path.
 _LAUNCH: Final = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
-#: In seconds; the demo takes less than three.
-_TIMEOUT: Final = 120
+#: mcpstore 2.3.0 itself hangs in `wait_service` once in some hundred runs, with the agent or without. Such a run is
+#: ended after this many seconds (it takes less than three) and made again.
+_TIMEOUT: Final = 20
+_ATTEMPTS: Final = 3
 
 
 class DemoError(Exception):
@@ -53,10 +55,14 @@ def record(folder: Path) -> list[Path]:
     )
     command = [sys.executable, "-c", _LAUNCH, sys.executable, "-m", _PROGRAM]
     before = set(folder.glob(TRACE_FILES))
-    try:
-        status = subprocess.run(command, env=environment, check=False, timeout=_TIMEOUT).returncode  # noqa: S603 - ours
-    except subprocess.TimeoutExpired as error:
-        raise DemoError(f"the demo's program was still running after {_TIMEOUT} s.") from error
+    for _ in range(_ATTEMPTS):
+        try:
+            status = subprocess.run(command, env=environment, check=False, timeout=_TIMEOUT).returncode  # noqa: S603 - ours
+            break
+        except subprocess.TimeoutExpired:
+            before = set(folder.glob(TRACE_FILES))
+    else:
+        raise DemoError(f"the demo's program was still running after {_TIMEOUT} s, {_ATTEMPTS} times over.")
     if status:
         raise DemoError(f"the demo's program ended with status {status}.")
     files = sorted(set(folder.glob(TRACE_FILES)) - before)
