@@ -30,6 +30,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    if store_generation() == "mcpstore1" and sys.version_info < (3, 11):
+        cannot = pytest.mark.skip(
+            reason="mcpstore 1.5.18 connects to no service on CPython 3.10, with or without us"
+        )
+        for item in items:
+            if item.get_closest_marker("mcpstore1") or item.get_closest_marker("anystore"):
+                item.add_marker(cannot)
 
 
 @pytest.fixture(scope="session", autouse=True)
