@@ -416,13 +416,20 @@ def test_spans_of_the_applications_own_exit_hooks_are_exported(programs: Program
     assert programs.file() == ["a", "last"]
 
 
+#: Ctrl-C, also where whoever runs the tests in the background has it ignored.
+INTERRUPT = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"
+)
+
+
 @pytest.mark.parametrize(
     ("ending", "returncode"),
     [
         ("pass", 0),
         ("sys.exit(3)", 3),
         ("raise RuntimeError('oops')", 1),
-        ("os.kill(os.getpid(), __import__('signal').SIGINT); time.sleep(9)", -signal.SIGINT),
+        (INTERRUPT, -signal.SIGINT),
     ],
 )
 def test_everything_finished_is_in_the_file_when_the_program_ends_by_itself(
