@@ -108,7 +108,8 @@ class Observer:
         return target.role is not Role.PHASE and target.operation != outer.kind.target.operation
 
 
-def _sync(observer: Observer) -> Wrapper:
+def _call(observer: Observer, see_through: Callable[[Operation | Inside, Any], None]) -> Wrapper:
+    """Wrap a callable that does its work, or begins it, when it is called; its result is passed on as it is."""
     begin = observer.begin
 
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -120,10 +121,31 @@ def _sync(observer: Observer) -> Wrapper:
         except BaseException as error:
             operation.fail(error)
             raise
-        operation.finish(result)
+        see_through(operation, result)
         return result
 
     return wrapper
+
+
+def _sync(observer: Observer) -> Wrapper:
+    return _call(observer, lambda operation, result: operation.finish(result))
+
+
+def _future(observer: Observer) -> Wrapper:
+    return _call(observer, _follow)
+
+
+def _follow(operation: Operation | Inside, result: Any) -> None:
+    """See an operation through whose work goes on in an `asyncio.Future`."""
+    operation.leave()
+    if not isfuture(result):
+        operation.finish(result)
+        return
+    try:
+        result.add_done_callback(partial(_end, operation))
+    except Exception:
+        warn_once("storescope could not follow a %s", type(result).__name__)
+    operation.started()
 
 
 def _coroutine(observer: Observer) -> Wrapper:
@@ -160,30 +182,6 @@ def _passing_for_the_wrapped(run: Callable[..., Any]) -> Wrapper:
         coroutine = run(wrapped, instance, args, kwargs)
         coroutine.__name__, coroutine.__qualname__ = wrapped.__name__, wrapped.__qualname__
         return coroutine
-
-    return wrapper
-
-
-def _future(observer: Observer) -> Wrapper:
-    """Wrap a callable whose work has begun when it returns an `asyncio.Future`; that same future is passed on."""
-    begin = observer.begin
-
-    def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
-        operation = begin(instance, args, kwargs)
-        if operation is None:
-            return wrapped(*args, **kwargs)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            operation.fail(error)
-            raise
-        operation.leave()
-        if isfuture(result):
-            result.add_done_callback(partial(_end, operation))
-            operation.started()
-        else:
-            operation.finish(result)
-        return result
 
     return wrapper
 
