@@ -8,16 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from storescope.settings import Settings, Variable, claim_process
+from storescope.settings import REDACT_EVERYTHING, NamedCallable, Settings, claim_process
 
-VARIABLES: dict[str, Variable] = {
-    field.name: field.metadata["variable"]
-    for field in dataclasses.fields(Settings)
-    if "variable" in field.metadata
+VARIABLES = Settings.variables()
+#: A folder and a key may be any text.
+NEVER_BAD = {
+    "STORESCOPE_DIR",
+    "STORESCOPE_DIGEST_KEY",
+    "STORESCOPE_DISABLED_STORES",
+    "STORESCOPE_EXCLUDED_TOOLS",
 }
 BAD = {
     "STORESCOPE_ENABLED": "maybe",
     "STORESCOPE_ERROR_TEXT": "2",
+    "STORESCOPE_TARGETS": "pkg.mod.function",
+    "STORESCOPE_CAPTURE": "arguments,headers",
+    "STORESCOPE_CAPTURE_LIMIT": "0",
+    "STORESCOPE_STUCK_AFTER": "soon",
     "STORESCOPE_EXIT_TIMEOUT": "-1",
     "STORESCOPE_FLUSH_TIMEOUT": "inf",
     "STORESCOPE_FILE_MAX_BYTES": "100",
@@ -43,8 +50,18 @@ def test_a_bad_value_is_named_and_ignored(name: str, value: str, caplog: pytest.
 
 
 def test_every_variable_that_can_be_bad_is_tested() -> None:
-    """A folder may be called anything; every other variable stands in the table above."""
-    assert {variable.name for variable in VARIABLES.values()} - {"STORESCOPE_DIR"} == BAD.keys()
+    """What cannot be bad may be any text; every other variable stands in the table above, or below."""
+    names = {variable.name for variable in VARIABLES.values()}
+    assert names - NEVER_BAD - {"STORESCOPE_REDACT"} == BAD.keys()
+
+
+def test_a_bad_pattern_takes_texts_out_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """Where what has to be taken out cannot be read, nothing is let through."""
+    with caplog.at_level(logging.WARNING):
+        settings = Settings.from_env({"STORESCOPE_REDACT": "(acme"})
+
+    assert settings.redact is REDACT_EVERYTHING
+    assert "STORESCOPE_REDACT='(acme' is not a regular expression; texts are taken out whole" in caplog.text
 
 
 def test_every_variable_says_what_it_means() -> None:
@@ -81,12 +98,24 @@ def test_values_are_read() -> None:
             "STORESCOPE_EXIT_TIMEOUT": "0.5",
             "STORESCOPE_FILE_MAX_BYTES": "65536",
             "STORESCOPE_PID": "7",
+            "STORESCOPE_TARGETS": "shop.tools:Client.run=tools/call, shop:warm=warm_up",
+            "STORESCOPE_CAPTURE": "Arguments, results",
+            "STORESCOPE_EXCLUDED_TOOLS": "debug_*,ping,",
+            "STORESCOPE_DIGEST_KEY": "of the shop",
             "UNRELATED": "x",
         }
     )
 
     assert settings.directory == Path.cwd() / "telemetry"
     assert (settings.exit_timeout, settings.file_max_bytes, settings.parent_pid) == (0.5, 65536, 7)
+    assert settings.targets == (
+        NamedCallable("shop.tools", "Client.run", "tools/call"),
+        NamedCallable("shop", "warm", "warm_up"),
+    )
+    assert settings.capture == {"arguments", "results"}
+    assert settings.excluded_tools == ("debug_*", "ping")
+    assert settings.digest_key == "of the shop"
+    assert "of the shop" not in repr(settings)
 
 
 def test_opentelemetry_is_switched_off_by_its_own_variable() -> None:
