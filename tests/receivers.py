@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-#: Given the signal and how many of its requests came before, the HTTP status of the answer.
-Answer = Callable[[str, int], int]
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that says more than its status."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Given the signal and how many of its requests came before, the answer, or its HTTP status.
+Answer = Callable[[str, int], "int | Reply"]
+
+_REQUESTS: dict[str, type[Message]] = {
+    "traces": ExportTraceServiceRequest,
+    "metrics": ExportMetricsServiceRequest,
+    "logs": ExportLogsServiceRequest,
+}
 
 
 @dataclass
@@ -30,20 +51,45 @@ class Receiver:
     spans: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    #: Path, headers in lower case, and size of every HTTP request, taken or not.
+    posts: list[tuple[str, dict[str, str], int]] = field(default_factory=list)
+    #: Accepted requests as they were understood.
+    messages: list[Any] = field(default_factory=list)
 
-    def take(self, signal: str, body: bytes) -> None:
-        """Read an accepted request."""
+    def take(self, signal: str, body: bytes, *, as_json: bool = False) -> None:
+        """Read an accepted request; refuses what is no OTLP."""
+        kind = _REQUESTS[signal]
+        message: Any = (
+            ParseDict(_with_base64_ids(json.loads(body)), kind()) if as_json else kind.FromString(body)
+        )
+        self.messages.append(message)
         if signal == "traces":
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for resource in message.resource_spans:
                 self.spans += [span.name for scope in resource.scope_spans for span in scope.spans]
         elif signal == "metrics":
-            for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            for measured in message.resource_metrics:
                 self.metrics += [metric.name for scope in measured.scope_metrics for metric in scope.metrics]
         else:
-            for logged in ExportLogsServiceRequest.FromString(body).resource_logs:
+            for logged in message.resource_logs:
                 self.logs += [
                     record.body.string_value for scope in logged.scope_logs for record in scope.log_records
                 ]
+
+
+def _with_base64_ids(value: Any) -> Any:
+    """Write ids as protobuf's own JSON has them: OTLP's has them in hex."""
+    match value:
+        case dict():
+            return {
+                key: base64.b64encode(bytes.fromhex(part)).decode()
+                if key in {"traceId", "spanId", "parentSpanId"}
+                else _with_base64_ids(part)
+                for key, part in value.items()
+            }
+        case list():
+            return [_with_base64_ids(part) for part in value]
+        case _:
+            return value
 
 
 def accept(signal: str, earlier: int) -> int:
@@ -61,14 +107,19 @@ def http_receiver(answer: Answer = accept, delay: float = 0) -> Iterator[Receive
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             signal = self.path.partition("?")[0].rsplit("/", 1)[-1]
-            status = answer(signal, receiver.requests.count(signal))
+            answered = answer(signal, receiver.requests.count(signal))
+            reply = answered if isinstance(answered, Reply) else Reply(answered)
             receiver.requests.append(signal)
-            if status == 200:
-                receiver.take(signal, body)
+            headers = {name.lower(): text for name, text in self.headers.items()}
+            receiver.posts.append((self.path, headers, len(body)))
+            if reply.status == 200:
+                receiver.take(signal, body, as_json=headers.get("content-type") == "application/json")
             time.sleep(delay)
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
+            self.send_response(reply.status)
+            for name, text in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+                self.send_header(name, text)
             self.end_headers()
+            self.wfile.write(reply.body)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -40,14 +40,27 @@ class Variable:
     #: What a bad value puts in force, and how to say so, where the default would be worse than that.
     fallback: tuple[object, str] | None = None
 
-    def read(self, text: str, default: object) -> Any:
-        """Read a value. A bad one is warned about and gives the default, or the fallback where there is one."""
+    def read(self, text: str, default: object) -> Reading:
+        """Read a value. A bad one gives the default, or the fallback where there is one, and a complaint."""
+        if not text:
+            return Reading(self, text, default)
         try:
-            return self.parse(text)
+            return Reading(self, text, self.parse(text))
         except ValueError:
             value, said = self.fallback or (default, f"using the default ({self.default_text})")
-            _log.warning("%s=%r is not %s; %s", self.name, text, self.allowed, said)
-            return value
+            return Reading(self, text, value, f"{self.name}={text!r} is not {self.allowed}; {said}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What the environment says of one variable, and what that puts in force."""
+
+    variable: Variable
+    #: Empty where the variable is not set.
+    text: str
+    value: Any
+    #: What is wrong with a bad value, and what is used in its place; empty where nothing is.
+    complaint: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -270,21 +283,32 @@ class Settings:
         }
 
     @classmethod
+    def readings(cls, environ: Mapping[str, str] | None = None) -> dict[str, Reading]:
+        """Return what the environment (or `environ`) says of each variable, by the name of its field."""
+        environ = os.environ if environ is None else environ
+        return {
+            field.name: variable.read(environ.get(variable.name, "").strip(), field.default)
+            for field in dataclasses.fields(cls)
+            if (variable := field.metadata.get("variable"))
+        }
+
+    @staticmethod
+    def otel_variables(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
+        """Return the `OTEL_*` variables of the environment (or `environ`) that are set."""
+        environ = os.environ if environ is None else environ
+        found = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_")}
+        return MappingProxyType({name: text for name, text in found.items() if text})
+
+    @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the environment (or `environ`). A bad value is warned about and leaves the default in force."""
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            variable: Variable | None = field.metadata.get("variable")
-            if variable and (text := environ.get(variable.name, "").strip()):
-                values[field.name] = variable.read(text, field.default)
-        values["otel"] = MappingProxyType(
-            {
-                name: text.strip()
-                for name, text in environ.items()
-                if name.startswith("OTEL_") and text.strip()
-            }
-        )
+        for name, reading in cls.readings(environ).items():
+            values[name] = reading.value
+            if reading.complaint:
+                _log.warning("%s", reading.complaint)
+        values["otel"] = cls.otel_variables(environ)
         settings = cls(**values)
         return dataclasses.replace(settings, directory=settings.directory.expanduser().absolute())
 

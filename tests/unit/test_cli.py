@@ -212,6 +212,9 @@ def test_help_has_examples() -> None:
         (("--help",), "opentelemetry-instrument python app.py"),
         (("view", "--help"), "storescope view --errors --json"),
         (("demo", "-h"), "storescope demo --dir"),
+        (("send", "--help"), "storescope send --endpoint http://"),
+        (("config", "--help"), "storescope config --json"),
+        (("doctor", "--help"), "storescope doctor --json"),
     ):
         result = storescope(*arguments)
         assert result.exit_code == 0

@@ -8,7 +8,7 @@ import gc
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,9 @@ from storescope.settings import Settings
 
 # What the commands need is imported when they run: `storescope --help` answers at once.
 if TYPE_CHECKING:
+    from rich.text import Text
+
+    from storescope.cli.timeline import Glyphs
     from storescope.insight import Recording, Source
 
 #: Lines of the timeline, unless --last asks for a number of traces.
@@ -152,6 +155,99 @@ def demo(folder: Path | None) -> None:
     click.echo("\nAgain with your own program:\n  opentelemetry-instrument python app.py\n  storescope view")
 
 
+@main.command(short_help="Send recorded telemetry to an OTLP/HTTP receiver.")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    help="The receiver, such as http://localhost:4318; by default what OTEL_EXPORTER_OTLP_ENDPOINT or the signal's"
+    " own variable says, else http://localhost:4318.",
+)
+def send(file: Path | None, endpoint: str | None) -> None:
+    """Send recorded telemetry to an OTLP/HTTP receiver.
+
+    FILE is an OTLP JSON file of traces or metrics, or a folder of traces-*.jsonl and metrics-*.jsonl files; by
+    default it is the folder in which the agent records (STORESCOPE_DIR, else .storescope). A span that was recorded
+    twice is sent once. Files stay as they are, and what is sent again arrives again.
+
+    A signal that the receiver does not take, as Jaeger takes no metrics, is said so and is no failure.
+
+    \b
+    Examples:
+      storescope send                                       all that was recorded here
+      storescope send --endpoint http://jaeger:4318         to a Jaeger or Collector elsewhere
+      storescope send .storescope/demo/traces-*-1.jsonl     one file
+    """  # noqa: D301 - click reads the control character
+    from storescope.cli.sending import Sending
+    from storescope.insight import InsightError
+
+    settings = Settings.from_env()
+    try:
+        sending = Sending(file or settings.directory, endpoint, settings.otel)
+    except InsightError as error:
+        raise Failure(str(error)) from error
+    for line in sending.report():
+        click.echo(line)
+    _print_notes(sending.source)
+    if failure := sending.failure():
+        raise Failure(failure)
+
+
+@main.command(short_help="Show every setting, and the value that is in force.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
+@click.option("--markdown", is_flag=True, help="Print the page docs/configuration.md.")
+def config(as_json: bool, markdown: bool) -> None:
+    """Show every setting, and the value that is in force.
+
+    All settings are environment variables. This is what the agent would read if it were started here.
+
+    \b
+    Examples:
+      storescope config
+      STORESCOPE_CAPTURE=arguments storescope config --json
+    """  # noqa: D301 - click reads the control character
+    from storescope.cli import configuration
+
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown exclude each other.")
+    if markdown:
+        click.echo(configuration.markdown(), nl=False)
+        return
+    readings, otel = Settings.readings(), Settings.otel_variables()
+    if as_json:
+        click.echo(json.dumps(configuration.document(readings, otel), indent=2))
+    else:
+        _print(lambda glyphs, width: configuration.render(readings, otel, width))
+
+
+@main.command(
+    short_help="Examine this environment: what would be observed, where it would go, what is wrong."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
+def doctor(as_json: bool) -> None:
+    """Examine this environment: what would be observed, where it would go, what is wrong, and what to do about it.
+
+    Run it where your program runs: with the same Python, the same environment variables, in the same folder. It
+    imports the stores that are installed, asks receivers with an empty export, and leaves everything as it is.
+
+    The exit code is 1 if there is a problem; warnings are none.
+
+    \b
+    Examples:
+      storescope doctor
+      storescope doctor --json
+    """  # noqa: D301 - click reads the control character
+    from storescope.cli import doctor as examination
+
+    diagnosis = examination.examine()
+    if as_json:
+        click.echo(json.dumps(diagnosis.document(), indent=2))
+    else:
+        _print(lambda glyphs, width: examination.render(diagnosis, glyphs, width))
+    if diagnosis.has_problems:
+        raise click.exceptions.Exit(1)
+
+
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
     """Hold cyclic garbage collection off: reading makes no cycles, and looking for them takes a third of its time."""
@@ -165,21 +261,28 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _show(recording: Recording) -> None:
-    """Print timeline and table: as wide as the terminal, or as they need in a pipe or file."""
+    """Print timeline and table."""
+    from storescope.cli import screen
+
+    last = recording.selection.query.last
+    chosen = list(recording.selection.traces) if last else recording.first_traces(_ROOM)
+    shown = screen.View(recording.selection, recording.load(chosen), recording.files())
+    _print(lambda glyphs, width: screen.render(shown, glyphs, width))
+    _print_notes(recording.source)
+
+
+def _print(render: Callable[[Glyphs, int | None], Iterable[Text]]) -> None:
+    """Print lines: as wide as the terminal, or as they need in a pipe or file."""
     from rich.console import Console
 
-    from storescope.cli import screen, timeline
+    from storescope.cli import timeline
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names that the terminal's encoding lacks
     console = Console(highlight=False, markup=False, emoji=False)
-    last = recording.selection.query.last
-    chosen = list(recording.selection.traces) if last else recording.first_traces(_ROOM)
-    shown = screen.View(recording.selection, recording.load(chosen), recording.files())
     glyphs = timeline.UNICODE if console.encoding.startswith("utf") else timeline.ASCII
-    for line in screen.render(shown, glyphs, console.width if sys.stdout.isatty() else None):
+    for line in render(glyphs, console.width if sys.stdout.isatty() else None):
         console.print(line, soft_wrap=True)
-    _print_notes(recording.source)
 
 
 def _print_json(recording: Recording) -> None:

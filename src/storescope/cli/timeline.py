@@ -32,6 +32,8 @@ _REMARK_INDENT: Final = 4
 class Glyphs:
     """The characters that lines are drawn with."""
 
+    passed: str
+    warned: str
     failed: str
     bar: str
     left_half: str
@@ -42,8 +44,8 @@ class Glyphs:
     dot: str
 
 
-UNICODE: Final = Glyphs("✗", "━", "╸", "╺", "├─ ", "└─ ", "│  ", " · ")
-ASCII: Final = Glyphs("x", "=", "=", "=", "|- ", "`- ", "|  ", ", ")
+UNICODE: Final = Glyphs("✓", "!", "✗", "━", "╸", "╺", "├─ ", "└─ ", "│  ", " · ")
+ASCII: Final = Glyphs("+", "!", "x", "=", "=", "=", "|- ", "`- ", "|  ", ", ")
 
 
 @dataclass(frozen=True, slots=True)

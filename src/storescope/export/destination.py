@@ -159,7 +159,7 @@ class _Once:
 def _unnamed(signal: Signal, otel: Mapping[str, str], probe: Probe) -> Destination:
     endpoint, variable = _configured_endpoint(signal, otel)
     if endpoint:
-        return _otlp(signal, otel, f"{variable} is set")
+        return otlp_destination(signal, otel, f"{variable} is set")
     host, port = LOCAL_RECEIVER
     if probe(signal):
         return Destination(
@@ -179,7 +179,7 @@ def _named(signal: Signal, names: Iterable[str], otel: Mapping[str, str]) -> lis
     for name in wanted:
         reason = f"{variable} names {name}"
         if name in _OTLP_NAMES:
-            chosen.append(_otlp(signal, otel, reason, _OTLP_NAMES[name]))
+            chosen.append(otlp_destination(signal, otel, reason, _OTLP_NAMES[name]))
         elif name == _FILE_NAME and signal is not Signal.LOGS:
             chosen.append(Destination(signal, Kind.FILE, reason))
         elif name in _installed(signal):
@@ -201,9 +201,10 @@ def _installed(signal: Signal) -> set[str]:
     return {found.name for found in entry_points(group=f"opentelemetry_{signal.value}_exporter")}
 
 
-def _otlp(
+def otlp_destination(
     signal: Signal, otel: Mapping[str, str], reason: str, protocol: Protocol | None = None
 ) -> Destination:
+    """Return the receiver that the variables configure for a signal, else the usual one on this machine."""
     endpoint, variable = _configured_endpoint(signal, otel)
     protocol = protocol or _configured_protocol(signal, otel) or _protocol_of(endpoint)
     if protocol is Protocol.GRPC:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from storescope import semconv
@@ -25,6 +26,20 @@ _LAST_TIME: Final = 2**63 - 1
 MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 
 Refuse = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How OTLP nests what it has of a signal: the names of its three lists."""
+
+    signal: str
+    resources: str
+    scopes: str
+    items: str
+
+
+TRACES: Final = Layout("traces", "resourceSpans", "scopeSpans", "spans")
+METRICS: Final = Layout("metrics", "resourceMetrics", "scopeMetrics", "metrics")
 
 
 def what_else(document: Any) -> str:
@@ -50,21 +65,36 @@ def decode(document: dict[str, Any], origin: str, refuse: Refuse) -> Iterator[Sp
             try:
                 span = _span(raw, process)
             except MALFORMED as error:
-                refuse(f"a malformed span ({_reason(error)})")
+                refuse(f"a malformed span ({reason(error)})")
                 continue
             yield span
 
 
 def groups(
-    document: dict[str, Any], refuse: Refuse
+    document: dict[str, Any], refuse: Refuse, layout: Layout = TRACES
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[Any]]]:
-    """Yield resource, scope and spans as the document has them."""
+    """Yield resource, scope and items as the document has them."""
     try:
-        for resource_spans in _list(document["resourceSpans"]):
-            for scope_spans in _list(resource_spans.get("scopeSpans")):
-                yield resource_spans, scope_spans, _list(scope_spans.get("spans"))
+        for of_resource in _list(document[layout.resources]):
+            for of_scope in _list(of_resource.get(layout.scopes)):
+                yield of_resource, of_scope, _list(of_scope.get(layout.items))
     except MALFORMED as error:
-        refuse(f"malformed OTLP ({_reason(error)})")
+        refuse(f"malformed OTLP ({reason(error)})")
+
+
+def identity(span: Any) -> tuple[str, str]:
+    """Return trace and span id of a span as a document has it. Raises one of `MALFORMED` where it has none."""
+    if not isinstance(span, dict):
+        raise TypeError("it is not an object")
+    trace_id, span_id = _id(span["traceId"]), _id(span["spanId"])
+    if not trace_id or not span_id:
+        raise ValueError("an id is zero")
+    return trace_id, span_id
+
+
+def reason(error: Exception) -> str:
+    """Say what is malformed."""
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _list(value: Any) -> list[Any]:
@@ -75,28 +105,20 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _reason(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)
-
-
 def _process(resource_spans: dict[str, Any], origin: str, refuse: Refuse) -> Process:
     try:
         resource = _attributes((resource_spans.get("resource") or {}).get("attributes"))
     except MALFORMED as error:
-        refuse(f"a malformed resource ({_reason(error)})")
+        refuse(f"a malformed resource ({reason(error)})")
         resource = {}
     instance = resource.get("service.instance.id") or resource.get("process.pid") or origin
     return Process(str(resource.get("service.name", "unknown program")), str(instance))
 
 
 def _span(raw: Any, process: Process) -> Span:
-    if not isinstance(raw, dict):
-        raise TypeError("it is not an object")
+    trace_id, span_id = identity(raw)
     status = raw.get("status") or {}
     attributes = _attributes(raw.get("attributes"))
-    trace_id, span_id = _id(raw["traceId"]), _id(raw["spanId"])
-    if not trace_id or not span_id:
-        raise ValueError("an id is zero")
     return Span(
         process=process,
         trace_id=trace_id,
