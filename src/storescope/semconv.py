@@ -18,6 +18,8 @@ JSONRPC_REQUEST_ID: Final = "jsonrpc.request.id"
 RPC_RESPONSE_STATUS_CODE: Final = "rpc.response.status_code"
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
 GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
+GEN_AI_TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+GEN_AI_TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
 GEN_AI_PROMPT_NAME: Final = "gen_ai.prompt.name"
 ERROR_TYPE: Final = "error.type"
 NETWORK_TRANSPORT: Final = "network.transport"
@@ -35,6 +37,10 @@ CACHE_RESULT: Final = "storescope.cache.result"
 PHASE: Final = "storescope.phase"
 REQUEST_SIZE: Final = "storescope.request.size"
 RESPONSE_SIZE: Final = "storescope.response.size"
+CALL_DIGEST: Final = "storescope.call.digest"
+CALL_DIGEST_SKIPPED: Final = "storescope.call.digest.skipped"
+EVENT_LOOP_BLOCKED: Final = "storescope.event_loop.blocked"
+OPERATION_AGE: Final = "storescope.operation.age"
 THREAD_CPU_TIME: Final = "storescope.thread.cpu_time"
 SIGNAL: Final = "storescope.signal"
 EXPORT_UNCONFIRMED: Final = "storescope.export.unconfirmed"
@@ -46,13 +52,18 @@ ERROR_TIMEOUT: Final = "timeout"
 ERROR_CONNECTION_CLOSED: Final = "connection_closed"
 ERROR_TOOL_NOT_FOUND: Final = "tool_not_found"
 ERROR_SERVICE_NOT_FOUND: Final = "service_not_found"
+ERROR_UNFINISHED: Final = "storescope.unfinished"
 ERROR_OTHER: Final = "_OTHER"
 
 # Metrics.
 CLIENT_OPERATION_DURATION: Final = "mcp.client.operation.duration"
 CLIENT_SESSION_DURATION: Final = "mcp.client.session.duration"
 OPERATION_DURATION: Final = "storescope.operation.duration"
+OPERATIONS_ACTIVE: Final = "storescope.operations.active"
 TELEMETRY_DROPPED: Final = "storescope.telemetry.dropped"
+
+#: What the specification marks a series with that stands for all beyond a limit.
+METRIC_OVERFLOW: Final = "otel.metric.overflow"
 
 #: Bucket bounds, in seconds, that the MCP conventions ask of their duration histograms.
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)

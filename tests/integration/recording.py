@@ -7,7 +7,7 @@ from typing import Any
 
 from integration.harness import Point, Span, from_reader, from_sdk
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -67,6 +67,18 @@ class Recorder:
             point
             for point in from_reader(self._reader.get_metrics_data())
             if metric in (None, point.metric) and wanted.items() <= point.attributes.items()
+        ]
+
+    def numbers(self, metric: str) -> list[NumberDataPoint]:
+        """Return the series of a metric that is a number."""
+        data = self._reader.get_metrics_data()
+        return [
+            point
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for found in scope.metrics
+            if found.name == metric
+            for point in found.data.data_points
         ]
 
     def count(self, metric: str, **attributes: Any) -> int:

@@ -19,9 +19,10 @@ STEPS = """
 import importlib, json, sys, wrapt
 from opentelemetry.sdk.trace import TracerProvider
 from storescope.instrumentation import StorescopeInstrumentor
+from storescope.settings import Settings
 from storescope.stores import load_adapters
 
-targets = [target for adapter in load_adapters() for target in adapter.targets]
+targets = [target for adapter in load_adapters(Settings()) for target in adapter.targets]
 agent = StorescopeInstrumentor()
 
 def look():

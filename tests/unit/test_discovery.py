@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storescope.settings import Settings
 from storescope.stores import load_adapters
 
 THEIRS = """
@@ -35,7 +36,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_adapters_of_others_come_in_beside_ours(caplog: pytest.LogCaptureFixture) -> None:
     """An installed package adds a kind of store; one that cannot be loaded is logged once and left out."""
     with caplog.at_level(logging.WARNING):
-        names = [adapter.name for adapter in load_adapters()]
+        names = [adapter.name for adapter in load_adapters(Settings())]
 
     assert sorted(names) == ["mcpstore-1", "mcpstore-2", "shelf"]
     (record,) = caplog.records
@@ -44,6 +45,6 @@ def test_adapters_of_others_come_in_beside_ours(caplog: pytest.LogCaptureFixture
 
 def test_each_agent_has_adapters_of_its_own() -> None:
     """What one agent learned of a process's stores is not carried over to the next."""
-    first, second = load_adapters(), load_adapters()
+    first, second = load_adapters(Settings()), load_adapters(Settings())
 
     assert not {id(adapter) for adapter in first} & {id(adapter) for adapter in second}

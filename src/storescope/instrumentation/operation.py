@@ -4,35 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from asyncio import _get_running_loop
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextvars import ContextVar, Token
-from time import perf_counter, thread_time
+from time import perf_counter, thread_time, time_ns
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
 from storescope.core.payload import text_size
+from storescope.instrumentation.hooks import Call
+from storescope.instrumentation.in_flight import in_flight
 from storescope.instrumentation.redaction import error_text
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.notices import warn_once
-from storescope.semconv import ERROR_TYPE, REQUEST_SIZE, RESPONSE_SIZE, THREAD_CPU_TIME
+from storescope.semconv import (
+    ERROR_TYPE,
+    EVENT_LOOP_BLOCKED,
+    GEN_AI_TOOL_NAME,
+    REQUEST_SIZE,
+    RESPONSE_SIZE,
+    THREAD_CPU_TIME,
+)
 from storescope.stores import Attributes, Described, Outcome, PatchTarget, Role, StoreAdapter, Style, Subject
 
 _CANCELLATIONS: Final = (asyncio.CancelledError, CancelledError, GeneratorExit)
 _TIMEOUTS: Final = (TimeoutError, asyncio.TimeoutError)
 
 #: The operation under way here. Tasks and bridge threads that start inside it inherit it.
-_current: ContextVar[Operation | None] = ContextVar("storescope.operation", default=None)
+_current: ContextVar[Operation | Excluded | None] = ContextVar("storescope.operation", default=None)
+#: Whether the thread that waits for what runs here has a running event loop, which it blocks.
+_blocks_caller: ContextVar[bool] = ContextVar("storescope.blocks_caller", default=False)
 
 
-def current_operation() -> Operation | None:
+def current_operation() -> Operation | Excluded | None:
     """Return the operation under way here. One that has ended, though its context lives on in a task, is none."""
     operation = _current.get()
     return None if operation is None or operation.closed else operation
+
+
+def context_to_take_along(*, blocks_caller: bool) -> Callable[[], None]:
+    """Return what puts the operation and the trace that are current here in force elsewhere, in a task of their own."""
+    context, operation = otel_context.get_current(), _current.get()
+
+    def put_in_force() -> None:
+        otel_context.attach(context)
+        _current.set(operation)
+        _blocks_caller.set(blocks_caller)
+
+    return put_in_force
 
 
 class Tally:
@@ -84,28 +109,57 @@ class OperationKind:
         return self.adapter.read_error(self.target, error)
 
 
-class Operation:
-    """An operation under way, from its construction to the first of `finish` and `fail`.
+class Excluded:
+    """A call that is not to be recorded, nor anything that the store does for it."""
 
-    Neither end may disturb the application: what goes wrong in them is logged, and they return.
+    __slots__ = ("_outer", "closed")
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._outer = _current.get()
+        _current.set(self)
+
+    def started(self) -> None:
+        """Do nothing: there is nothing to be learnt."""
+
+    def finish(self, result: Any) -> None:
+        """Let what comes after be recorded again."""
+        self.leave()
+
+    def fail(self, error: BaseException) -> None:
+        """Let what comes after be recorded again."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Be no longer the current one here."""
+        self.closed = True
+        if _current.get() is self:
+            _current.set(self._outer)
+
+
+class Operation:
+    """An operation under way, from its construction to the first of `finish`, `fail` and `abandon`.
+
+    None of these may disturb the application: what goes wrong in them is logged, and they return.
     """
 
-    is_current = True
+    is_part = False
 
     __slots__ = (
         "_attached",
-        "_context",
+        "_attributes",
+        "_call",
         "_cpu_started",
         "_described",
         "_known_error",
         "_outer",
         "_recording",
-        "_request_size",
         "_span",
-        "_started",
         "_subject",
         "closed",
+        "context",
         "kind",
+        "started_at",
     )
 
     def __init__(self, kind: OperationKind, described: Described, payload: object = None) -> None:
@@ -113,26 +167,67 @@ class Operation:
         self.closed = False
         self._described = described
         self._known_error: Outcome | None = None
-        self._subject = subject = described.subject
-        self._span = span = kind.telemetry.tracer.start_span(
-            subject.span_name, None, kind.span_kind, subject.span_attributes
-        )
-        self._recording = recording = span.is_recording()
-        self._request_size = text_size(payload) if recording and payload is not None else None
-        self._context = context = set_span_in_context(span)
-        self._attached: Token[Context] | None = otel_context.attach(context)
+        self._subject = described.subject
+        self._call: Call | None = None
+        #: What only this call has, beside what all calls of its subject share.
+        self._attributes: dict[str, AttributeValue] = {}
         self._outer = _current.get()
-        if self.is_current:
+        self._attached: Token[Context] | None = None
+        if not self.is_part:
             _current.set(self)
-        self._cpu_started = thread_time() if recording and kind.is_sync else None
-        self._started = perf_counter()
+        self._open(payload)
+        self._cpu_started = thread_time() if self._recording and kind.is_sync else None
+        in_flight.add(self)
+        self.started_at = perf_counter()
+
+    def _open(self, payload: object) -> None:
+        subject = self._subject
+        span = self.kind.telemetry.tracer.start_span(
+            subject.span_name, None, self.kind.span_kind, subject.span_attributes
+        )
+        self.context = context = set_span_in_context(span)
+        self._attached = otel_context.attach(context)
+        self._use(span, payload)
+
+    def _use(self, span: Span, payload: object) -> None:
+        """Make a span this operation's own, and read what has to be read before the call runs."""
+        self._span = span
+        self._recording = recording = span.is_recording()
+        if not recording:
+            return
+        attributes = self._attributes
+        telemetry = self.kind.telemetry
+        if payload is not None and (size := text_size(payload)) is not None:
+            attributes[REQUEST_SIZE] = size
+        if (self.kind.is_sync and _get_running_loop() is not None) or _blocks_caller.get():
+            attributes[EVENT_LOOP_BLOCKED] = True
+        if telemetry.hooks is not None:
+            shared: Mapping[str, Any] = self._subject.span_attributes
+            service, tool = shared.get(semconv.SERVICE_NAME), shared.get(GEN_AI_TOOL_NAME)
+            self._call = Call(self.operation, service, tool, payload)
+            telemetry.hooks.on_request(span, self._call)
+
+    @property
+    def span_name(self) -> str:
+        """What the operation is called, as far as it is known by now."""
+        return self._subject.span_name
+
+    @property
+    def metric_attributes(self) -> Attributes:
+        """What its duration is recorded by."""
+        return self._subject.metric_attributes
+
+    @property
+    def operation(self) -> str:
+        """The MCP method, or the operation of the store."""
+        return self.kind.target.operation or method_of(self._subject)
 
     def refine(self, subject: Subject) -> None:
         """Learn more about what this operation is about; its span and its record show it when it ends."""
         known = self._subject
         attributes = {**known.span_attributes, **subject.span_attributes}
-        called = known.span_attributes.get(semconv.GEN_AI_TOOL_NAME)
-        if called and called != attributes[semconv.GEN_AI_TOOL_NAME]:
+        called = known.span_attributes.get(GEN_AI_TOOL_NAME)
+        if called and called != attributes[GEN_AI_TOOL_NAME]:
             attributes[semconv.TOOL_ALIAS] = called
         self._subject = Subject(
             subject.span_name or known.span_name,
@@ -157,42 +252,65 @@ class Operation:
         if self._attached is not None:
             otel_context.detach(self._attached)
             self._attached = None
+        if not self.is_part and _current.get() is self:
             _current.set(self._outer)
 
     def finish(self, result: Any) -> None:
         """End the operation with what the call returned."""
-        elapsed = perf_counter() - self._started
-        try:
-            adapter = self.kind.adapter
-            target = self.kind.target
-            outcome = adapter.read_result(target, result)
-            if outcome is not None and outcome.error_type is not None:
-                outcome = self._known_error or outcome
-            elif self._described.after is not None:
-                self._described.after(result)
-            self._end(outcome, elapsed, adapter.read_response(target, result) if self._recording else None)
-        except Exception:
-            self._give_up()
+        elapsed = perf_counter() - self.started_at
+        if in_flight.claim(self):
+            try:
+                adapter = self.kind.adapter
+                target = self.kind.target
+                outcome = adapter.read_result(target, result)
+                if outcome is not None and outcome.error_type is not None:
+                    outcome = self._known_error or outcome
+                elif self._described.after is not None:
+                    self._described.after(result)
+                response = adapter.read_response(target, result) if self._recording else None
+                self._end(outcome, elapsed, response, result)
+            except Exception:
+                self._give_up()
+        self.leave()
 
     def fail(self, error: BaseException) -> None:
         """End the operation with what the call raised."""
-        elapsed = perf_counter() - self._started
-        if isinstance(error, GeneratorExit) and otel_context.get_current() is not self._context:
-            self._attached = (
-                None  # a coroutine that is closed from another context has nothing to leave there
-            )
+        elapsed = perf_counter() - self.started_at
+        if isinstance(error, GeneratorExit) and otel_context.get_current() is not self.context:
+            self._attached = None  # a coroutine that is closed from another context leaves nothing there
+        if in_flight.claim(self):
+            try:
+                self._end(self._known_error or self.kind.read_error(error), elapsed, None, error)
+            except Exception:
+                self._give_up()
+        self.leave()
+
+    def abandon(self) -> None:
+        """End the operation although its call goes on: the program ends, and what hangs must be seen.
+
+        May run in another thread than the call, and leaves that one's context alone.
+        """
+        if not in_flight.claim(self):
+            return
+        elapsed = perf_counter() - self.started_at
+        self._call = None
+        self._cpu_started = None
+        self._attributes[semconv.OPERATION_AGE] = elapsed
         try:
-            self._end(self._known_error or self.kind.read_error(error), elapsed, None)
+            message = f"the program ended when this had run for {elapsed:.3f} s"
+            self._end(Outcome(semconv.ERROR_UNFINISHED, message), elapsed, None, None)
         except Exception:
             self._give_up()
 
-    def _end(self, outcome: Outcome | None, elapsed: float, response: object) -> None:
+    def _end(self, outcome: Outcome | None, elapsed: float, response: object, returned: object) -> None:
         """Describe the span while it is open, record the duration under it, and end it."""
         self.closed = True
-        span = self._span
+        telemetry = self.kind.telemetry
         subject = self._subject
+        if subject is not self._described.subject and telemetry.excludes(subject):
+            return  # what is never ended is never exported
         histogram = self.kind.sent
-        metric_attributes = subject.metric_attributes
+        metric_attributes = telemetry.bounded(subject.metric_attributes)
         if outcome is not None:
             if outcome.error_type is not None:
                 metric_attributes = {**metric_attributes, ERROR_TYPE: outcome.error_type}
@@ -200,50 +318,88 @@ class Operation:
                 histogram = self.kind.unsent
                 response = None
         if self._recording:
-            span.set_attributes(self._end_attributes(outcome, response))
-        if self.is_current:
-            histogram.record(elapsed, metric_attributes, self._context)
+            self._describe(outcome, response)
+            if self._call is not None and telemetry.hooks is not None:
+                telemetry.hooks.on_response(self._span, self._call, returned)
+        if not self.is_part:
+            histogram.record(elapsed, metric_attributes, self.context)
             tally.add(metric_attributes)
-        span.end()
-        self.leave()
+        self._span.end()
 
-    def _end_attributes(self, outcome: Outcome | None, response: object) -> dict[str, AttributeValue]:
-        attributes: dict[str, AttributeValue] = {}
+    def _describe(self, outcome: Outcome | None, response: object) -> None:
+        attributes = self._attributes
         if self._cpu_started is not None:
             attributes[THREAD_CPU_TIME] = thread_time() - self._cpu_started
-        if self._request_size is not None:
-            attributes[REQUEST_SIZE] = self._request_size
         if response is not None and (size := text_size(response)) is not None:
             attributes[RESPONSE_SIZE] = size
         if self._subject is not self._described.subject:
-            self._span.update_name(self._subject.span_name)
+            self._rename()
             attributes.update(self._subject.span_attributes)
         if outcome is not None:
-            self._describe_outcome(outcome, attributes)
-        return attributes
+            attributes.update(outcome.attributes or {})
+            if outcome.error_type is not None:
+                attributes[ERROR_TYPE] = outcome.error_type
+                text = error_text(outcome.message) if self.kind.telemetry.keep_error_text else ""
+                self._span.set_status(Status(StatusCode.ERROR, text or None))
+        self._span.set_attributes(attributes)
 
-    def _describe_outcome(self, outcome: Outcome, attributes: dict[str, AttributeValue]) -> None:
-        attributes.update(outcome.attributes or {})
-        if outcome.error_type is not None:
-            attributes[ERROR_TYPE] = outcome.error_type
-            text = error_text(outcome.message) if self.kind.telemetry.keep_error_text else ""
-            self._span.set_status(Status(StatusCode.ERROR, text or None))
+    def _rename(self) -> None:
+        self._span.update_name(self._subject.span_name)
 
     def _give_up(self) -> None:
         warn_once("storescope could not record %s", self.kind.target.name)
         self.closed = True
         self._span.end()
-        self.leave()
+
+
+class BorrowingOperation(Operation):
+    """An operation to which the library that sends it gives a span itself: that one is enriched."""
+
+    __slots__ = ("_payload", "_started_ns")
+
+    def _open(self, payload: object) -> None:
+        self._span = INVALID_SPAN
+        self._recording = False
+        self.context = otel_context.get_current()
+        self._payload = payload
+        self._started_ns = time_ns()
+
+    def borrow(self, scope: str, subject: Subject) -> Span:
+        """Make the library's span, which ends with this operation: when the result is known."""
+        tracer = self.kind.telemetry.library_tracer(scope)
+        self._take(tracer.start_span(subject.span_name, None, self.kind.span_kind, subject.span_attributes))
+        return self._span
+
+    def _take(self, span: Span) -> None:
+        self.context = set_span_in_context(span)
+        self._use(span, self._payload)
+        span.set_attributes(self._subject.span_attributes)
+
+    def _end(self, outcome: Outcome | None, elapsed: float, response: object, returned: object) -> None:
+        if self._span is INVALID_SPAN:  # the library has a way of sending that makes none
+            start_span = self.kind.telemetry.tracer.start_span
+            self._take(
+                start_span(self.span_name, self.context, self.kind.span_kind, start_time=self._started_ns)
+            )
+        super()._end(outcome, elapsed, response, returned)
+
+    def _rename(self) -> None:
+        """Leave the span its library's name."""
 
 
 class Phase(Operation):
     """A part of the current operation: a child span and no record, for the operation's own has it in it."""
 
-    is_current = False
+    is_part = True
 
     __slots__ = ()
 
-    def _end(self, outcome: Outcome | None, elapsed: float, response: object) -> None:
-        if outcome is not None and self._outer is not None:
+    def _end(self, outcome: Outcome | None, elapsed: float, response: object, returned: object) -> None:
+        if outcome is not None and isinstance(self._outer, Operation):
             self._outer.know_error(outcome)
-        super()._end(outcome, elapsed, response)
+        super()._end(outcome, elapsed, response, returned)
+
+
+def method_of(subject: Subject) -> str:
+    """Return the MCP method of a request; "" of anything else."""
+    return str(subject.span_attributes.get(semconv.MCP_METHOD_NAME, ""))

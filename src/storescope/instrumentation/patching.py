@@ -47,8 +47,11 @@ class Patcher:
         self.patches: list[Patch] = []
         self._active = True
         for adapter in adapters:
-            for module in dict.fromkeys(target.module for target in adapter.targets):
-                self._await_module(adapter, module)
+            try:
+                for module in dict.fromkeys(target.module for target in adapter.targets):
+                    self._await_module(adapter, module)
+            except Exception:
+                warn_once("storescope could not use the store adapter %r", type(adapter).__qualname__)
 
     def _await_module(self, adapter: StoreAdapter, module: str) -> None:
         """Patch a module now if it is there, else once it is imported."""
@@ -64,12 +67,16 @@ class Patcher:
     def _patch(self, module: ModuleType, adapter: StoreAdapter, target: PatchTarget) -> None:
         try:
             owner, attribute, original = wrapt.resolve_path(module, target.name)
+        except AttributeError:
+            level = logging.WARNING if target.required else logging.DEBUG
+            _log.log(level, "%s has no %s; it is not observed", target.module, target.name)
+            return
+        try:
             raw = vars(owner).get(attribute, _INHERITED)
-            wrapper = wrapt.FunctionWrapper(original, make_wrapper(self.telemetry, adapter, target))
+            fitted = target.fitted(owner, original)
+            wrapper = wrapt.FunctionWrapper(original, make_wrapper(self.telemetry, adapter, fitted))
             setattr(owner, attribute, wrapper)
             self.patches.append(Patch(owner, attribute, raw, vars(owner)[attribute]))
-        except AttributeError:
-            _log.debug("%s has no %s; it is not observed", target.module, target.name)
         except Exception:
             warn_once("storescope could not patch %s", f"{target.module}:{target.name}")
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import fnmatch
+import logging
+import re
+from collections.abc import Iterable
+from typing import Final
+
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Histogram, Meter, MeterProvider
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import Tracer, TracerProvider
 
 from storescope import __version__, semconv
+from storescope.instrumentation.hooks import Hooks
+from storescope.instrumentation.in_flight import in_flight
+from storescope.stores import Attributes, Subject
+
+_log = logging.getLogger(__name__)
+
+#: Names of tools and prompts that metrics tell apart; all others share one series for each of their services. Agents
+#: make names up, and every series is kept in memory for as long as the program runs.
+MAX_NAMES: Final = 1000
 
 
 class Telemetry:
@@ -21,7 +36,10 @@ class Telemetry:
         meter_provider: MeterProvider | None = None,
         *,
         keep_error_text: bool = True,
+        excluded_tools: Iterable[str] = (),
     ) -> None:
+        self._tracer_provider = tracer_provider
+        self._library_tracers: dict[str, Tracer] = {}
         self.tracer = trace.get_tracer(
             semconv.SCOPE_NAME, __version__, tracer_provider, schema_url=semconv.SCHEMA_URL
         )
@@ -39,7 +57,18 @@ class Telemetry:
             semconv.OPERATION_DURATION,
             "Duration of an operation of the store that reached no MCP server.",
         )
+        meter.create_observable_up_down_counter(
+            semconv.OPERATIONS_ACTIVE,
+            [in_flight.observe],
+            unit="{operation}",
+            description="Operations that have begun and not ended.",
+        )
         self.keep_error_text = keep_error_text
+        self.hooks: Hooks | None = None
+        patterns = [fnmatch.translate(pattern) for pattern in excluded_tools]
+        self._excluded = re.compile("|".join(patterns)) if patterns else None
+        self._names: set[object] = set()
+        self._overflowed = False
         self._has_provider = tracer_provider is not None or meter_provider is not None
         self._enabled = True
         #: Whether recording is wanted and goes anywhere.
@@ -55,6 +84,39 @@ class Telemetry:
                 for provider in providers
             )
         return self.live
+
+    def library_tracer(self, scope: str) -> Tracer:
+        """Return the tracer that a library makes spans of its own with."""
+        if scope not in self._library_tracers:
+            self._library_tracers[scope] = trace.get_tracer(scope, tracer_provider=self._tracer_provider)
+        return self._library_tracers[scope]
+
+    def excludes(self, subject: Subject) -> bool:
+        """Tell whether a call is not to be recorded, because of its tool's name on the wire or in the store."""
+        if self._excluded is None:
+            return False
+        attributes = subject.span_attributes
+        names = attributes.get(semconv.GEN_AI_TOOL_NAME), attributes.get(semconv.TOOL_ALIAS)
+        return any(isinstance(name, str) and self._excluded.match(name) for name in names)
+
+    def bounded(self, attributes: Attributes) -> Attributes:
+        """Return the attributes of a metric, without the name of a tool or prompt beyond the first `MAX_NAMES`."""
+        name = attributes.get(semconv.GEN_AI_TOOL_NAME) or attributes.get(semconv.GEN_AI_PROMPT_NAME)
+        if name is None or name in self._names:
+            return attributes
+        if len(self._names) < MAX_NAMES:
+            self._names.add(name)
+            return attributes
+        if not self._overflowed:
+            self._overflowed = True
+            _log.warning(
+                "storescope: more than %d names of tools and prompts; metrics show the others together, as %s",
+                MAX_NAMES,
+                semconv.METRIC_OVERFLOW,
+            )
+        named = (semconv.GEN_AI_TOOL_NAME, semconv.GEN_AI_PROMPT_NAME)
+        kept = {key: value for key, value in attributes.items() if key not in named}
+        return {**kept, semconv.METRIC_OVERFLOW: True}
 
     def enable(self, enabled: bool) -> None:
         """Switch recording on or off; callables that somebody holds after `uninstrument()` pass through."""

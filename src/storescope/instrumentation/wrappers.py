@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import inspect
 import sys
-from asyncio import CancelledError, Future, isfuture
-from collections.abc import Callable, Mapping
+from asyncio import CancelledError, Future, _get_running_loop, isfuture
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import NoOpTracer
+from opentelemetry.propagate import inject
+from opentelemetry.trace import NoOpTracer, use_span
 
 from storescope import semconv
-from storescope.instrumentation.operation import Operation, OperationKind, Phase, current_operation
+from storescope.instrumentation.operation import (
+    BorrowingOperation,
+    Excluded,
+    Operation,
+    OperationKind,
+    Phase,
+    context_to_take_along,
+    current_operation,
+    method_of,
+)
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.notices import warn_once
-from storescope.stores import PatchTarget, Role, StoreAdapter, Style
+from storescope.stores import Args, Kwargs, PatchTarget, Role, StoreAdapter, Style, inside_store
 
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
 Wrapper = Callable[[Callable[..., Any], Any, Args, Kwargs], Any]
 
 
@@ -51,6 +60,10 @@ class Inside:
         """Do nothing: the operation remains the current one."""
 
 
+#: A call that is observed, in whichever way: it is told how the call ends.
+Observed = Operation | Inside | Excluded
+
+
 class Observer:
     """Decides what a call of one target is to the agent: an operation, something inside one, or nothing."""
 
@@ -61,8 +74,9 @@ class Observer:
         parameters, self._payload = kind.target.parameters, kind.target.payload
         self._payload_position = parameters.index(self._payload) if self._payload else sys.maxsize
         self._opens = role in (Role.REQUEST, Role.OPERATION)
+        self.carries = kind.target.carry is not None
 
-    def begin(self, instance: Any, args: Args, kwargs: Kwargs) -> Operation | Inside | None:
+    def begin(self, instance: Any, args: Args, kwargs: Kwargs) -> Observed | None:
         """Observe a call that is about to run; None leaves it alone."""
         try:
             telemetry = self.kind.telemetry
@@ -76,22 +90,28 @@ class Observer:
             if not self._opens:
                 return None
             described = self.read(instance, args, kwargs)
-            if described is None:
+            if described is None or not described.opens:
                 return None
+            if telemetry.excludes(described.subject):
+                return Excluded()
             position = self._payload_position
-            payload = args[position] if position < len(args) else kwargs.get(self._payload)
-            return Operation(self.kind, described, payload)
+            payload = args[position] if position < len(args) else kwargs.get(self._payload, described.payload)
+            return (BorrowingOperation if described.borrows_span else Operation)(
+                self.kind, described, payload
+            )
         except Exception:
             warn_once("storescope could not read a call of %s", self.kind.target.name)
             return None
 
     def _begin_inside(
-        self, outer: Operation, instance: Any, args: Args, kwargs: Kwargs
-    ) -> Operation | Inside | None:
-        if self._is_other(outer):
+        self, outer: Operation | Excluded, instance: Any, args: Args, kwargs: Kwargs
+    ) -> Observed | None:
+        if isinstance(outer, Excluded) or self._is_other(outer):
             return None
         described = self.read(instance, args, kwargs)
-        if described is None:
+        if described is None or not (
+            self.kind.target.operation or method_of(described.subject) == outer.operation
+        ):
             return None
         if described.outer is not None and outer.kind.is_request:
             outer.refine(described.outer)
@@ -103,12 +123,26 @@ class Observer:
     def _is_other(self, outer: Operation) -> bool:
         """Whether this is work that the store does on its own account inside another operation."""
         target = self.kind.target
-        if target.role is Role.DETAIL:
-            return not outer.kind.is_request
-        return target.role is not Role.PHASE and target.operation != outer.kind.target.operation
+        if target.role is Role.PHASE or not target.operation:
+            return False
+        return target.operation != outer.operation
+
+    def carried(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Return the arguments with which the call tells the server of the operation that it is a part of."""
+        carry = self.kind.target.carry
+        operation = current_operation()
+        if carry is None or not isinstance(operation, Operation):
+            return args, kwargs
+        try:
+            fields: dict[str, str] = {}
+            inject(fields, operation.context)
+            return carry(fields, args, kwargs) if fields else (args, kwargs)
+        except Exception:
+            warn_once("storescope could not put trace context into a call of %s", self.kind.target.name)
+            return args, kwargs
 
 
-def _call(observer: Observer, see_through: Callable[[Operation | Inside, Any], None]) -> Wrapper:
+def _call(observer: Observer, see_through: Callable[[Observed, Any], None]) -> Wrapper:
     """Wrap a callable that does its work, or begins it, when it is called; its result is passed on as it is."""
     begin = observer.begin
 
@@ -135,7 +169,7 @@ def _future(observer: Observer) -> Wrapper:
     return _call(observer, _follow)
 
 
-def _follow(operation: Operation | Inside, result: Any) -> None:
+def _follow(operation: Observed, result: Any) -> None:
     """See an operation through whose work goes on in an `asyncio.Future`."""
     operation.leave()
     if not isfuture(result):
@@ -151,6 +185,8 @@ def _follow(operation: Operation | Inside, result: Any) -> None:
 def _coroutine(observer: Observer) -> Wrapper:
     async def run(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
         operation = observer.begin(instance, args, kwargs)
+        if observer.carries:
+            args, kwargs = observer.carried(args, kwargs)
         if operation is None:
             return await wrapped(*args, **kwargs)
         try:
@@ -186,7 +222,7 @@ def _passing_for_the_wrapped(run: Callable[..., Any]) -> Wrapper:
     return wrapper
 
 
-def _end(operation: Operation | Inside, future: Future[Any]) -> None:
+def _end(operation: Observed, future: Future[Any]) -> None:
     if future.cancelled():
         operation.fail(CancelledError())
         return
@@ -200,9 +236,10 @@ def _end(operation: Operation | Inside, future: Future[Any]) -> None:
 
 
 def _session(observer: Observer) -> Wrapper:
-    """Wrap a coroutine function that runs for as long as an MCP session."""
+    """Wrap a coroutine function that runs for as long as an MCP session of a store's."""
 
     async def run(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        inside_store.set(True)  # for the task of which this is the whole
         started = perf_counter()
         error: BaseException | None = None
         try:
@@ -212,6 +249,40 @@ def _session(observer: Observer) -> Wrapper:
             raise
         finally:
             _record_session(observer, instance, perf_counter() - started, error)
+
+    return _passing_for_the_wrapped(run)
+
+
+#: When MCP sessions that are open were entered.
+_entered: Final[WeakKeyDictionary[Any, float]] = WeakKeyDictionary()
+
+
+def _enter(observer: Observer) -> Wrapper:
+    """Wrap the `__aenter__` of an MCP session."""
+
+    async def run(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        result = await wrapped(*args, **kwargs)
+        try:
+            if observer.read(instance, args, kwargs) is not None:
+                _entered[instance] = perf_counter()
+        except Exception:
+            warn_once("storescope could not follow a session of %s", observer.kind.adapter.name)
+        return result
+
+    return _passing_for_the_wrapped(run)
+
+
+def _exit(observer: Observer) -> Wrapper:
+    """Wrap the `__aexit__` of an MCP session."""
+
+    async def run(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            entered = _entered.pop(instance, None)
+            if entered is not None:
+                error = args[1] if len(args) > 1 else kwargs.get("exc_val")
+                _record_session(observer, instance, perf_counter() - entered, error)
 
     return _passing_for_the_wrapped(run)
 
@@ -230,6 +301,54 @@ def _record_session(observer: Observer, instance: Any, elapsed: float, error: Ba
         warn_once("storescope could not record a session of %s", observer.kind.adapter.name)
 
 
+def _lent_span(observer: Observer) -> Wrapper:
+    """Wrap what makes a library's own span, of the same name and scope: an operation ends it when it has its result."""
+
+    def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        operation = current_operation()
+        if not isinstance(operation, BorrowingOperation):
+            return wrapped(*args, **kwargs)
+        try:
+            described = observer.read(instance, args, kwargs)
+            if described is None:
+                return wrapped(*args, **kwargs)
+            span = operation.borrow(observer.kind.target.operation, described.subject)
+        except Exception:
+            warn_once("storescope could not take over a span of %s", observer.kind.adapter.name)
+            return wrapped(*args, **kwargs)
+        # What an exception says is redacted when the operation ends.
+        return use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
+
+    return wrapper
+
+
+class _Carried:
+    """A coroutine that takes the context of its caller along into the thread in which it is awaited."""
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+        self._put_in_force = context_to_take_along(blocks_caller=True)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self._put_in_force()
+        return (yield from self._coroutine.__await__())
+
+    def close(self) -> None:
+        """Close the coroutine, as the bridge does where it cannot run it."""
+        self._coroutine.close()
+
+
+def _bridge(observer: Observer) -> Wrapper:
+    """Wrap what has a coroutine run in another thread and waits for it, which blocks a running event loop."""
+
+    def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        if _get_running_loop() is not None and args and observer.kind.telemetry.live:
+            args = (_Carried(args[0]), *args[1:])
+        return wrapped(*args, **kwargs)
+
+    return wrapper
+
+
 def _quiet_tracer(_observer: Observer) -> Wrapper:
     """Wrap a store's own way to its tracer: inside an operation of ours, its spans would double ours."""
 
@@ -246,6 +365,10 @@ _BY_STYLE: Final[Mapping[Style, Callable[[Observer], Wrapper]]] = {
 }
 _BY_ROLE: Final[Mapping[Role, Callable[[Observer], Wrapper]]] = {
     Role.SESSION: _session,
+    Role.ENTER: _enter,
+    Role.EXIT: _exit,
+    Role.SPAN: _lent_span,
+    Role.BRIDGE: _bridge,
     Role.TRACER: _quiet_tracer,
 }
 
@@ -253,4 +376,4 @@ _BY_ROLE: Final[Mapping[Role, Callable[[Observer], Wrapper]]] = {
 def make_wrapper(telemetry: Telemetry, adapter: StoreAdapter, target: PatchTarget) -> Wrapper:
     """Return what wrapt puts around a target."""
     observer = Observer(OperationKind(telemetry, adapter, target))
-    return _BY_ROLE.get(target.role, _BY_STYLE[target.style])(observer)
+    return _BY_ROLE.get(target.role, _BY_STYLE[target.style or Style.SYNC])(observer)

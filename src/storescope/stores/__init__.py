@@ -1,8 +1,10 @@
 """What real stores look like from outside."""
 
 from storescope.stores.adapter import (
+    Args,
     Attributes,
     Described,
+    Kwargs,
     Outcome,
     PatchTarget,
     Reader,
@@ -10,12 +12,15 @@ from storescope.stores.adapter import (
     StoreAdapter,
     Style,
     Subject,
+    inside_store,
 )
 from storescope.stores.discovery import load_adapters
 
 __all__ = [
+    "Args",
     "Attributes",
     "Described",
+    "Kwargs",
     "Outcome",
     "PatchTarget",
     "Reader",
@@ -23,5 +28,6 @@ __all__ = [
     "StoreAdapter",
     "Style",
     "Subject",
+    "inside_store",
     "load_adapters",
 ]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 Attributes = Mapping[str, "str | bool | int | float"]
+
+#: The parameters by which a callable is given the arguments of a tool, the most usual first.
+PAYLOAD_PARAMETERS: Final = ("arguments", "args")
 
 
 class Role(enum.Enum):
@@ -19,10 +24,16 @@ class Role(enum.Enum):
     """The store's own work: an INTERNAL span and a record in `storescope.operation.duration`."""
     PHASE = "phase"
     """A part of an operation that is under way: an INTERNAL child span, no record."""
-    DETAIL = "detail"
-    """Runs inside an operation and knows more about it: no span, it only adds to the operation."""
     SESSION = "session"
     """Lives as long as an MCP session: no span, a record in `mcp.client.session.duration`."""
+    ENTER = "enter"
+    """Begins an MCP session, the instance that it is called on."""
+    EXIT = "exit"
+    """Ends that session, with the arguments of `__aexit__`: a record in `mcp.client.session.duration`."""
+    SPAN = "span"
+    """Makes a library's own span, as a context manager; `operation` is its tracer's name. An operation borrows it."""
+    BRIDGE = "bridge"
+    """Waits in the calling thread for a coroutine, its first argument, that runs in another one."""
     TRACER = "tracer"
     """Hands out the tracer of a store that makes spans itself: a no-op one inside an operation of ours."""
 
@@ -34,6 +45,10 @@ class Style(enum.Enum):
     COROUTINE = "coroutine"
     FUTURE = "future"
     """Returns an `asyncio.Future` whose work has already begun: it is passed on as it is."""
+
+
+#: Whether what runs here keeps a connection of a store's: its requests are the store's own.
+inside_store: ContextVar[bool] = ContextVar("storescope.inside_store", default=False)
 
 
 class Subject:
@@ -59,13 +74,22 @@ class Described:
     after: Callable[[Any], None] | None = None
     #: What a phase shows about the operation that it is a part of.
     outer: Subject | None = None
+    #: What is sent to the server, where no parameter of the target is just that.
+    payload: object = None
+    #: Whether the library makes a span for the call itself, by a target of the role SPAN, and ours enriches it.
+    borrows_span: bool = False
+    #: Whether the call is an operation by itself, or only tells more about one that is under way.
+    opens: bool = True
 
     def __init__(self, subject: Subject) -> None:
         #: What is known before the call runs.
         self.subject = subject
 
 
-Reader = Callable[[Any, "tuple[Any, ...]", "dict[str, Any]"], "Described | None"]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+Reader = Callable[[Any, Args, Kwargs], "Described | None"]
 """Reads a call, from `instance, args, kwargs`, before it runs; None leaves the call alone."""
 
 
@@ -81,23 +105,59 @@ class Outcome:
     attributes: Attributes | None = None
 
 
+Carry = Callable[[Mapping[str, str], Args, Kwargs], tuple[Args, Kwargs]]
+"""Puts the fields of a trace context into what a call sends: returns the arguments to call with instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class PatchTarget:
-    """One callable of a store: where it stands, what it is, and the names of its positional parameters."""
+    """One callable of a store: where it stands, what it is, and the names of its positional parameters.
+
+    Where no style is given, style, parameters and payload are read off the callable when it is patched.
+    """
 
     module: str
     name: str
     role: Role
-    #: The MCP method of a request, the operation of a store, or the phase of an operation.
+    #: The MCP method of a request, the operation of a store, or the phase of an operation; "" where each call says.
     operation: str
-    style: Style = Style.SYNC
+    style: Style | None = None
     parameters: tuple[str, ...] = ()
     #: The parameter with what is sent to the server, for its size; "" where nothing is, or it is not measured.
     payload: str = ""
+    #: How a call can carry trace context to the server; None where the store offers no place for it.
+    carry: Carry | None = None
+    #: Whether a module without it is worth a warning: the user has named it.
+    required: bool = False
 
-    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def given(self, args: Args, kwargs: Kwargs) -> Kwargs:
         """Name the arguments of a call, whichever way they were passed."""
         return {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+
+    def fitted(self, owner: object, original: object) -> PatchTarget:
+        """Fill in what is to be read off the callable, `original`, as its `owner` has it."""
+        if self.style is not None:
+            return self
+        function = getattr(original, "__func__", original)
+        style = Style.COROUTINE if inspect.iscoroutinefunction(function) else Style.SYNC
+        names = _parameters(function)
+        if inspect.isclass(owner) and not isinstance(original, staticmethod):
+            names = names[1:]
+        named = (name for name in names if name in PAYLOAD_PARAMETERS)
+        payload = next(named, "") if self.operation == "tools/call" else ""
+        return replace(
+            self, style=style, parameters=self.parameters or names, payload=self.payload or payload
+        )
+
+
+def _parameters(function: Any) -> tuple[str, ...]:
+    """Return the names of the positional parameters; none where a native callable does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return tuple(parameter.name for parameter in parameters if parameter.kind in positional)
 
 
 class StoreAdapter(Protocol):

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from storescope import semconv
 from storescope.stores.adapter import Described, Outcome, PatchTarget, Reader, Role, Subject
+from storescope.stores.mcp_responses import read_mcp_error
 from storescope.stores.mcpstore_v1_targets import FROM_MEMORY, TARGETS
 from storescope.stores.subjects import (
     UNKNOWN_SCOPE,
@@ -20,14 +21,9 @@ from storescope.stores.subjects import (
     service_identity,
 )
 
-#: Requests that a call sends on its own account, before the one that the application asked for.
-PREPARATIONS: Final = frozenset({"initialize", "ping", "tools/list"})
-
 #: How the store names an agent's service to itself: the agent's own name for it, this, and the agent.
 AGENT_SEPARATOR: Final = "_byagent_"
 
-_MCP_TIMEOUT: Final = 408
-_CONNECTION_CLOSED: Final = -32000
 _CAUSES_LOOKED_AT: Final = 10
 
 
@@ -48,7 +44,6 @@ class McpstoreV1:
         readers = {
             Role.PHASE: self._phase,
             Role.SESSION: self._session,
-            Role.DETAIL: self._sent,
         }
         return partial(readers.get(target.role, self._on_context), target)
 
@@ -144,15 +139,6 @@ class McpstoreV1:
         identity = self._connected.get(client) or _identity(client)
         return Described(Subject("", {}, identity.attributes()))
 
-    def _sent(
-        self, target: PatchTarget, session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Described | None:
-        """`BaseSession.send_request(request, …)` takes its number first thing, so that it can be read just before."""
-        request = target.given(args, kwargs).get("request")
-        if getattr(getattr(request, "root", request), "method", "initialize") in PREPARATIONS:
-            return None
-        return Described(Subject("", {semconv.JSONRPC_REQUEST_ID: str(session._request_id)}, {}))
-
 
 def _unexecuted(result: Any) -> Outcome:
     """Read a call that failed. Why is known where it was executed; if it never was, a name stands for nothing."""
@@ -182,13 +168,7 @@ def _known_error(error: BaseException) -> Outcome | None:
         return Outcome(semconv.ERROR_TOOL_NOT_FOUND, str(error), reached_server=False)
     if isinstance(error, TimeoutError):
         return Outcome(semconv.ERROR_TIMEOUT, str(error))
-    if name != "McpError":
-        return None
-    code = error.error.code  # type: ignore[attr-defined]
-    kinds = {_MCP_TIMEOUT: semconv.ERROR_TIMEOUT, _CONNECTION_CLOSED: semconv.ERROR_CONNECTION_CLOSED}
-    if code in kinds:
-        return Outcome(kinds[code], str(error))
-    return Outcome(str(code), str(error), attributes={semconv.RPC_RESPONSE_STATUS_CODE: str(code)})
+    return read_mcp_error(error)
 
 
 def _identity(client: Any) -> ServiceIdentity:

@@ -78,7 +78,7 @@ _ROWS: Final = (
     (f"{_CLIENT}.mixins.prompts", "ClientPromptsMixin.list_prompts", PLAIN_ASYNC, Role.PHASE, "list", ""),
     (f"{_CLIENT}.mixins.prompts", "ClientPromptsMixin.get_prompt_mcp", PLAIN_ASYNC, Role.PHASE, "call", ""),
     (f"{_CLIENT}.client", "Client._session_runner", PLAIN_ASYNC, Role.SESSION, "session", ""),
-    ("mcp.shared.session", "BaseSession.send_request", PLAIN_ASYNC, Role.DETAIL, "send_request", "request"),
+    ("mcpstore.core.bridge.unified_executor", "UnifiedBridgeExecutor.run_sync", SYNC, Role.BRIDGE, "run_sync", "coro"),
     (f"{_CLIENT}.telemetry", "get_tracer", SYNC, Role.TRACER, "get_tracer", ""),
 )  # fmt: skip
 
