@@ -11,7 +11,7 @@ $(NEWEST)/.installed: MCPSTORE = mcpstore>=2.3,<3
 $(OLDEST)/.installed: MCPSTORE = mcpstore==2.1.0
 $(V1)/.installed: MCPSTORE = mcpstore==1.5.18
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test e2e bench lint clean
 
 demo: $(NEWEST)/.installed
 	@$(NEWEST)/bin/storescope demo
@@ -22,6 +22,14 @@ test: $(NEWEST)/.installed-test $(OLDEST)/.installed-test $(V1)/.installed-test
 	echo "== mcpstore 2.x, newest"; $(NEWEST)/bin/python -m pytest || status=1; \
 	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m 'mcpstore2 or anystore' tests/integration || status=1; \
 	echo "== mcpstore 1.5.18"; $(V1)/bin/python -m pytest -m 'mcpstore1 or anystore' tests/integration || status=1; \
+	exit $$status
+
+# Needs Go as well: Jaeger and the Collector are built, once, into a cache outside the tree.
+e2e: $(NEWEST)/.installed-e2e $(V1)/.installed-e2e
+	@tests/e2e/backends/build >/dev/null
+	@status=0; \
+	echo "== mcpstore 2.x, newest"; $(NEWEST)/bin/python -m pytest tests/e2e || status=1; \
+	echo "== mcpstore 1.5.18"; $(V1)/bin/python -m pytest -m 'mcpstore1 or anystore' tests/e2e || status=1; \
 	exit $$status
 
 bench: $(NEWEST)/.installed-test $(V1)/.installed-test
@@ -42,8 +50,9 @@ clean:
 	$*/bin/python $(INSTALL) --editable . '$(MCPSTORE)'
 	@touch $@
 
-# Dependency groups need pip 25.1.
-%/.installed-test %/.installed-lint: %/.installed
-	$*/bin/python $(INSTALL) 'pip>=25.1'
-	$*/bin/python $(INSTALL) --group $(subst .installed-,,$(@F))
+# Dependency groups need pip 25.1. Each group is installed by a rule of its own, so that one run of make may ask for two.
+.SECONDEXPANSION:
+$(foreach group,test e2e lint,$(addsuffix /.installed-$(group),$(NEWEST) $(OLDEST) $(V1))): $$(@D)/.installed
+	$(@D)/bin/python $(INSTALL) 'pip>=25.1'
+	$(@D)/bin/python $(INSTALL) --group $(subst .installed-,,$(@F))
 	@touch $@
