@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pytest
 from integration.harness import HTTP_SERVER, Runner
 from integration.recording import Recorder
 from integration.stores import Lab, Lab1
+
+from storescope.settings import process_settings
 
 
 def store_generation() -> str:
@@ -56,6 +58,22 @@ def root_logger() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def configure(
+    bare_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., None]]:
+    """Give the agent of this process a folder, and what else a test asks for before it is instrumented."""
+
+    def set_variables(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        process_settings.cache_clear()
+
+    set_variables(STORESCOPE_DIR=str(tmp_path_factory.getbasetemp() / "telemetry"))
+    yield set_variables
+    process_settings.cache_clear()
 
 
 @pytest.fixture

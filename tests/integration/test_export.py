@@ -483,7 +483,7 @@ def test_the_closing_line_says_what_was_seen_and_where_it_is(programs: Programs)
 
 def test_the_closing_line_counts_operations_and_errors(programs: Programs) -> None:
     """Those of the stores; other spans are none."""
-    source = "from storescope.instrumentation.operation import tally; tally.read = lambda: (3, 1)"
+    source = "from storescope.instrumentation.tally import tally; tally.read = lambda: (3, 1)"
     ended = programs.run(source, FILE | {"STORESCOPE_VERBOSE": "1"})
     assert ended.stderr == "storescope: 3 operations, 1 error\n"
 

@@ -36,7 +36,7 @@ ECHO = {
     "gen_ai.tool.name": "echo",
 }
 #: Attributes that depend on the payload or the moment.
-VARIABLE = {semconv.THREAD_CPU_TIME, semconv.REQUEST_SIZE, semconv.RESPONSE_SIZE}
+VARIABLE = {semconv.THREAD_CPU_TIME, semconv.REQUEST_SIZE, semconv.RESPONSE_SIZE, semconv.CALL_DIGEST}
 
 Act = Callable[[Lab], Any]
 

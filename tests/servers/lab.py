@@ -18,6 +18,9 @@ RESOURCE_NOT_FOUND = -32002
 TOOL_ERROR = "no such thing password=hunter2"
 RPC_ERROR = "bad params token: s3cr3t-t0ken"
 
+#: The name of a tool that needs more than ASCII.
+FOREIGN = "поиск_✓"
+
 
 class RpcError(Exception):
     """A request is answered with a JSON-RPC error of this code and message."""
@@ -27,7 +30,7 @@ def text_result(text: str, **more: Any) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}], "isError": False, **more}
 
 
-def echo(text: str = "") -> dict[str, Any]:
+def echo(text: str = "", **_others: Any) -> dict[str, Any]:
     return text_result(text)
 
 
@@ -44,6 +47,10 @@ def fail(text: str = "") -> dict[str, Any]:
     return text_result(TOOL_ERROR, isError=True)
 
 
+def fail_with(text: str = "") -> dict[str, Any]:
+    return text_result(text, isError=True)
+
+
 def rpc_error() -> dict[str, Any]:
     raise RpcError(INVALID_PARAMS, RPC_ERROR)
 
@@ -56,9 +63,14 @@ def big(n: int = 1) -> dict[str, Any]:
     return text_result("x" * int(n))
 
 
+def length(text: str = "") -> dict[str, Any]:
+    return text_result(str(len(text)))
+
+
 TOOLS: dict[str, Callable[..., dict[str, Any]]] = {
-    function.__name__: function for function in (echo, add, sleep, fail, rpc_error, die, big)
-}
+    function.__name__: function
+    for function in (echo, add, sleep, fail, fail_with, rpc_error, die, big, length)
+} | {FOREIGN: echo}
 SCHEMA = {
     "type": "object",
     "properties": {

@@ -38,7 +38,7 @@ def test_adapters_of_others_come_in_beside_ours(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         names = [adapter.name for adapter in load_adapters(Settings())]
 
-    assert sorted(names) == ["mcpstore-1", "mcpstore-2", "shelf"]
+    assert sorted(names) == ["mcp-session", "mcpstore-1", "mcpstore-2", "shelf"]
     (record,) = caplog.records
     assert record.getMessage() == "store adapter 'broken' could not be loaded"
 

@@ -25,6 +25,7 @@ ENTRY_POINTS = {
     ("opentelemetry_instrumentor", "storescope", "storescope.instrumentation:StorescopeInstrumentor"),
     ("opentelemetry_metrics_exporter", "storescope_file", "storescope.export.file:FileMetricExporter"),
     ("opentelemetry_traces_exporter", "storescope_file", "storescope.export.file:FileSpanExporter"),
+    ("storescope_store", "mcp-session", "storescope.stores.mcp_session:adapter"),
     ("storescope_store", "mcpstore-1", "storescope.stores.mcpstore_v1:adapter"),
     ("storescope_store", "mcpstore-2", "storescope.stores.mcpstore_v2:adapter"),
 }

@@ -12,6 +12,7 @@ import errno
 import itertools
 import os
 import re
+import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ _OURS: Final = re.compile(r"(traces|metrics)-\d{8}T\d{6}\.\d{6}Z-\d+-\d+\.jsonl"
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
 #: Flags that not every platform has: never follow a link, never translate line ends.
 _SAFELY: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+#: A pipe that stands where a file should must not keep us waiting.
+_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
 _FOLDER: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_DIRECTORY", 0)
 _HAS_DIR_FD: Final = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 
@@ -83,11 +86,7 @@ class TelemetryDirectory:
 
         Names sort by age and are never used twice, not even by a process that has got an earlier one's id.
         """
-        with contextlib.suppress(FileExistsError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir(0o700)
-        with _enter(self.path) as folder:
-            folder.hide_from_git()
+        with self._made() as folder:
             stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
             for number in _sequence:
                 name = f"{signal}-{stamp}-{os.getpid()}-{number}.jsonl"
@@ -96,6 +95,27 @@ class TelemetryDirectory:
                     break
             _claim(descriptor)
             return OpenFile(descriptor, self.path / name)
+
+    def keep(self, name: str, content: bytes) -> bytes:
+        """Return what the file `name` holds. Where there is none, make it, private, with this content.
+
+        Of processes that do so at once one makes it, whole, and all get what it holds. Raises OSError.
+        """
+        with self._made() as folder:
+            with contextlib.suppress(FileNotFoundError):
+                return folder.read(name)
+            folder.write_once(name, content)
+            return folder.read(name)
+
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[_Folder]:
+        """Open the folder, which is made where it is missing."""
+        with contextlib.suppress(FileExistsError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(0o700)
+        with _enter(self.path) as folder:
+            folder.hide_from_git()
+            yield folder
 
     def make_room(self, length: int, own: Path) -> int:
         """Remove old files, but not `own`, until `length` more bytes fit into the folder.
@@ -169,6 +189,35 @@ class _Folder:
                 os.write(descriptor, b"*\n")
             finally:
                 os.close(descriptor)
+
+    def read(self, name: str) -> bytes:
+        """Return what a regular file holds, as far as its first 4 KB."""
+        descriptor = self.open(name, os.O_RDONLY | _AT_ONCE)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "is not a regular file", str(self._path / name))
+            return os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+
+    def write_once(self, name: str, content: bytes) -> None:
+        """Create a file with its content, in one step: by a link, which never replaces one that is there."""
+        draft = f".{name}.{secrets.token_hex(8)}"
+        descriptor = self.open(draft, _CREATE)
+        try:
+            try:
+                os.write(descriptor, content)
+            finally:
+                os.close(descriptor)
+            with contextlib.suppress(FileExistsError):
+                os.link(
+                    self._where(draft),
+                    self._where(name),
+                    src_dir_fd=self._descriptor,
+                    dst_dir_fd=self._descriptor,
+                )
+        finally:
+            os.unlink(self._where(draft), dir_fd=self._descriptor)
 
     def files(self) -> Iterator[_File]:
         with self._scan() as entries:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storescope.export.budget import ExitBudget
 from storescope.export.delivery import Delivery
+from storescope.instrumentation.in_flight import in_flight
 from storescope.settings import Settings
 
 
@@ -69,6 +70,7 @@ class Closing:
             parts.append(f"sent to {' and '.join(endpoints)}")
         if files:
             parts.append(f"in {' and '.join(files)}")
+        if any(place.file is not None and place.file.name.startswith("traces-") for place in places):
             parts.append("to see them: storescope view")
         return "; ".join(parts)
 
@@ -84,15 +86,16 @@ class Closing:
 
     def _flush(self) -> None:
         self.budget.begin()
+        in_flight.close_all()
         for shutdown in self.shutdowns:
             shutdown()
 
 
 def _counts() -> tuple[int, int]:
-    module = "storescope.instrumentation.operation"
+    module = "storescope.instrumentation.tally"
     if module not in sys.modules:
         return 0, 0
-    from storescope.instrumentation.operation import tally
+    from storescope.instrumentation.tally import tally
 
     return tally.read()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
+from storescope.after_fork import after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ class InFlight:
         self._stuck_after = 0.0
         self._watch: _Watch | None = None
         self._provided_for = False
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+        after_fork(self._forget)
 
     def watch(self, stuck_after: float) -> None:
         """Warn, from now on, of operations that are older than so many seconds; 0 warns of none."""
@@ -104,6 +103,7 @@ class InFlight:
     def _forget(self) -> None:
         """In a forked child: what was under way goes on in the parent."""
         self._operations.clear()
+        self._seen.clear()
         self._provided_for = False
         self._watch = None
         atexit.unregister(self.close_all)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextvars import ContextVar, Token
-from time import perf_counter, thread_time, time_ns
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
 from storescope.core.payload import text_size
 from storescope.instrumentation.hooks import Call
 from storescope.instrumentation.in_flight import in_flight
-from storescope.instrumentation.redaction import error_text
+from storescope.instrumentation.tally import tally
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.notices import warn_once
 from storescope.semconv import (
@@ -60,30 +59,6 @@ def context_to_take_along(*, blocks_caller: bool) -> Callable[[], None]:
     return put_in_force
 
 
-class Tally:
-    """How many operations ended, and how many of them in error: exact, whichever threads they ran in."""
-
-    def __init__(self) -> None:
-        self._operations = itertools.count()
-        self._errors = itertools.count()
-        self._reads = 0
-
-    def add(self, recorded: Attributes) -> None:
-        """Count an operation, by the attributes that its duration was recorded with."""
-        next(self._operations)
-        if ERROR_TYPE in recorded:
-            next(self._errors)
-
-    def read(self) -> tuple[int, int]:
-        """Return the operations and the errors so far."""
-        counts = next(self._operations) - self._reads, next(self._errors) - self._reads
-        self._reads += 1
-        return counts
-
-
-tally: Final = Tally()
-
-
 class OperationKind:
     """What all operations of one target have in common."""
 
@@ -102,11 +77,15 @@ class OperationKind:
 
     def read_error(self, error: BaseException) -> Outcome:
         """Tell what an exception means: cancellation and deadlines alike for all stores, the rest by the adapter."""
-        if isinstance(error, _CANCELLATIONS):
-            return Outcome(semconv.ERROR_CANCELLED)
-        if isinstance(error, _TIMEOUTS):
-            return Outcome(semconv.ERROR_TIMEOUT, str(error))
-        return self.adapter.read_error(self.target, error)
+        try:
+            if isinstance(error, _CANCELLATIONS):
+                return Outcome(semconv.ERROR_CANCELLED)
+            if isinstance(error, _TIMEOUTS):
+                return Outcome(semconv.ERROR_TIMEOUT, str(error))
+            return self.adapter.read_error(self.target, error)
+        except Exception:  # it is an error all the same, of a type that is known
+            warn_once("storescope could not read an error of %s", self.target.name)
+            return Outcome(type(error).__qualname__)
 
 
 class Excluded:
@@ -149,6 +128,7 @@ class Operation:
         "_attached",
         "_attributes",
         "_call",
+        "_canonical",
         "_cpu_started",
         "_described",
         "_known_error",
@@ -158,6 +138,7 @@ class Operation:
         "_subject",
         "closed",
         "context",
+        "excluded",
         "kind",
         "started_at",
     )
@@ -165,17 +146,25 @@ class Operation:
     def __init__(self, kind: OperationKind, described: Described, payload: object = None) -> None:
         self.kind = kind
         self.closed = False
+        #: Whether its name, once it is known, is one that is not to be recorded: nothing of it is.
+        self.excluded = False
         self._described = described
         self._known_error: Outcome | None = None
         self._subject = described.subject
         self._call: Call | None = None
+        self._canonical: list[Any] | None = None
         #: What only this call has, beside what all calls of its subject share.
         self._attributes: dict[str, AttributeValue] = {}
         self._outer = _current.get()
         self._attached: Token[Context] | None = None
         if not self.is_part:
             _current.set(self)
-        self._open(payload)
+        try:
+            self._open(payload)
+        except BaseException:  # or every later call would seem to be made inside this one
+            self.closed = True
+            self.leave()
+            raise
         self._cpu_started = thread_time() if self._recording and kind.is_sync else None
         in_flight.add(self)
         self.started_at = perf_counter()
@@ -192,20 +181,27 @@ class Operation:
     def _use(self, span: Span, payload: object) -> None:
         """Make a span this operation's own, and read what has to be read before the call runs."""
         self._span = span
-        self._recording = recording = span.is_recording()
-        if not recording:
-            return
+        self._recording = span.is_recording()
+        if self._recording:
+            try:
+                self._describe_request(payload)
+            except Exception:
+                warn_once("storescope could not describe a call of %s", self.kind.target.name)
+
+    def _describe_request(self, payload: object) -> None:
         attributes = self._attributes
         telemetry = self.kind.telemetry
+        shared: Mapping[str, Any] = self._subject.span_attributes
+        tool = shared.get(GEN_AI_TOOL_NAME)
         if payload is not None and (size := text_size(payload)) is not None:
             attributes[REQUEST_SIZE] = size
+        if tool is not None:
+            self._canonical = telemetry.payloads.read_arguments(payload, attributes)
         if (self.kind.is_sync and _get_running_loop() is not None) or _blocks_caller.get():
             attributes[EVENT_LOOP_BLOCKED] = True
         if telemetry.hooks is not None:
-            shared: Mapping[str, Any] = self._subject.span_attributes
-            service, tool = shared.get(semconv.SERVICE_NAME), shared.get(GEN_AI_TOOL_NAME)
-            self._call = Call(self.operation, service, tool, payload)
-            telemetry.hooks.on_request(span, self._call)
+            self._call = Call(self.operation, shared.get(semconv.SERVICE_NAME), tool, payload)
+            telemetry.hooks.on_request(self._span, self._call)
 
     @property
     def span_name(self) -> str:
@@ -234,6 +230,7 @@ class Operation:
             attributes,
             {**known.metric_attributes, **subject.metric_attributes},
         )
+        self.excluded = self.kind.telemetry.excludes(self._subject)
 
     def started(self) -> None:
         """Look for a better name, now that the call cannot be delayed by it any more."""
@@ -307,7 +304,7 @@ class Operation:
         self.closed = True
         telemetry = self.kind.telemetry
         subject = self._subject
-        if subject is not self._described.subject and telemetry.excludes(subject):
+        if self.excluded:
             return  # what is never ended is never exported
         histogram = self.kind.sent
         metric_attributes = telemetry.bounded(subject.metric_attributes)
@@ -330,8 +327,13 @@ class Operation:
         attributes = self._attributes
         if self._cpu_started is not None:
             attributes[THREAD_CPU_TIME] = thread_time() - self._cpu_started
-        if response is not None and (size := text_size(response)) is not None:
-            attributes[RESPONSE_SIZE] = size
+        payloads = self.kind.telemetry.payloads
+        if response is not None:
+            if (size := text_size(response)) is not None:
+                attributes[RESPONSE_SIZE] = size
+            payloads.read_result(response, attributes)
+        if self._canonical is not None:
+            payloads.add_digest(self._canonical, self._subject.span_attributes, attributes)
         if self._subject is not self._described.subject:
             self._rename()
             attributes.update(self._subject.span_attributes)
@@ -339,8 +341,7 @@ class Operation:
             attributes.update(outcome.attributes or {})
             if outcome.error_type is not None:
                 attributes[ERROR_TYPE] = outcome.error_type
-                text = error_text(outcome.message) if self.kind.telemetry.keep_error_text else ""
-                self._span.set_status(Status(StatusCode.ERROR, text or None))
+                self._span.set_status(Status(StatusCode.ERROR, payloads.error_text(outcome.message)))
         self._span.set_attributes(attributes)
 
     def _rename(self) -> None:
@@ -350,54 +351,6 @@ class Operation:
         warn_once("storescope could not record %s", self.kind.target.name)
         self.closed = True
         self._span.end()
-
-
-class BorrowingOperation(Operation):
-    """An operation to which the library that sends it gives a span itself: that one is enriched."""
-
-    __slots__ = ("_payload", "_started_ns")
-
-    def _open(self, payload: object) -> None:
-        self._span = INVALID_SPAN
-        self._recording = False
-        self.context = otel_context.get_current()
-        self._payload = payload
-        self._started_ns = time_ns()
-
-    def borrow(self, scope: str, subject: Subject) -> Span:
-        """Make the library's span, which ends with this operation: when the result is known."""
-        tracer = self.kind.telemetry.library_tracer(scope)
-        self._take(tracer.start_span(subject.span_name, None, self.kind.span_kind, subject.span_attributes))
-        return self._span
-
-    def _take(self, span: Span) -> None:
-        self.context = set_span_in_context(span)
-        self._use(span, self._payload)
-        span.set_attributes(self._subject.span_attributes)
-
-    def _end(self, outcome: Outcome | None, elapsed: float, response: object, returned: object) -> None:
-        if self._span is INVALID_SPAN:  # the library has a way of sending that makes none
-            start_span = self.kind.telemetry.tracer.start_span
-            self._take(
-                start_span(self.span_name, self.context, self.kind.span_kind, start_time=self._started_ns)
-            )
-        super()._end(outcome, elapsed, response, returned)
-
-    def _rename(self) -> None:
-        """Leave the span its library's name."""
-
-
-class Phase(Operation):
-    """A part of the current operation: a child span and no record, for the operation's own has it in it."""
-
-    is_part = True
-
-    __slots__ = ()
-
-    def _end(self, outcome: Outcome | None, elapsed: float, response: object, returned: object) -> None:
-        if outcome is not None and isinstance(self._outer, Operation):
-            self._outer.know_error(outcome)
-        super()._end(outcome, elapsed, response, returned)
 
 
 def method_of(subject: Subject) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from opentelemetry import metrics, trace
@@ -15,6 +14,8 @@ from opentelemetry.trace import Tracer, TracerProvider
 from storescope import __version__, semconv
 from storescope.instrumentation.hooks import Hooks
 from storescope.instrumentation.in_flight import in_flight
+from storescope.instrumentation.payloads import Payloads
+from storescope.settings import Settings
 from storescope.stores import Attributes, Subject
 
 _log = logging.getLogger(__name__)
@@ -35,9 +36,9 @@ class Telemetry:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         *,
-        keep_error_text: bool = True,
-        excluded_tools: Iterable[str] = (),
+        settings: Settings | None = None,
     ) -> None:
+        settings = settings or Settings()
         self._tracer_provider = tracer_provider
         self._library_tracers: dict[str, Tracer] = {}
         self.tracer = trace.get_tracer(
@@ -63,9 +64,9 @@ class Telemetry:
             unit="{operation}",
             description="Operations that have begun and not ended.",
         )
-        self.keep_error_text = keep_error_text
+        self.payloads = Payloads(settings)
         self.hooks: Hooks | None = None
-        patterns = [fnmatch.translate(pattern) for pattern in excluded_tools]
+        patterns = [fnmatch.translate(pattern) for pattern in settings.excluded_tools]
         self._excluded = re.compile("|".join(patterns)) if patterns else None
         self._names: set[object] = set()
         self._overflowed = False

@@ -33,6 +33,6 @@ def load_adapters(settings: Settings) -> list[StoreAdapter]:
             continue
         try:
             adapters.append(entry_point.load()())
-        except Exception:
+        except (Exception, SystemExit):  # a module may try to end the program that imports it
             _log.warning("store adapter %r could not be loaded", entry_point.name, exc_info=True)
     return adapters

@@ -27,11 +27,12 @@ def read_tool_result(result: Any) -> Outcome | None:
 
 
 def read_tool_response(result: Any) -> object:
-    """Return the texts and data of a result; of an unknown shape, the result itself."""
-    parts = _field(result, "content")
-    if not isinstance(parts, (list, tuple)):
+    """Return the texts and data of a result, the only one as it is; of an unknown shape, the result itself."""
+    parts = _parts(result)
+    if parts is None:
         return result
-    return [_field(part, "text") or _field(part, "data") for part in parts]
+    contents = [_content(part) for part in parts]
+    return contents[0] if len(contents) == 1 else contents
 
 
 def read_mcp_error(error: BaseException) -> Outcome | None:
@@ -44,11 +45,26 @@ def read_mcp_error(error: BaseException) -> Outcome | None:
     return Outcome(str(code), message, attributes={semconv.RPC_RESPONSE_STATUS_CODE: str(code)})
 
 
+def _content(part: Any) -> Any:
+    text = _field(part, "text")
+    return _field(part, "data") if text is None else text
+
+
 def _first_text(result: Any) -> str:
+    texts = (_field(part, "text") for part in _parts(result) or ())
+    return next((text for text in texts if issubclass(type(text), str)), "")
+
+
+def _parts(result: Any) -> list[Any] | tuple[Any, ...] | None:
     parts = _field(result, "content")
-    texts = (_field(part, "text") for part in parts) if isinstance(parts, (list, tuple)) else ()
-    return next((text for text in texts if isinstance(text, str)), "")
+    return parts if issubclass(type(parts), (list, tuple)) else None
 
 
 def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    """Return a field of a dict or an object; None where it has none, or does not let itself be asked."""
+    if issubclass(type(value), dict):  # not isinstance, which asks the value for its class
+        return dict.get(value, name)
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from storescope import semconv
 from storescope.stores.adapter import Described, Outcome, PatchTarget, Reader, Role, Subject
-from storescope.stores.mcp_responses import read_mcp_error
+from storescope.stores.mcp_responses import read_mcp_error, read_tool_response
 from storescope.stores.mcpstore_v1_targets import FROM_MEMORY, TARGETS
 from storescope.stores.subjects import (
     UNKNOWN_SCOPE,
@@ -65,10 +65,7 @@ class McpstoreV1:
         """
         if target.operation != "tools/call" or getattr(result, "is_error", False):
             return None
-        parts = getattr(result, "content", None)
-        if not isinstance(parts, list):
-            return result
-        return [getattr(part, "text", getattr(part, "data", None)) for part in parts]
+        return read_tool_response(result)
 
     def read_error(self, target: PatchTarget, error: BaseException) -> Outcome:
         """Read the first exception of the chain that has a meaning of its own, else the innermost."""

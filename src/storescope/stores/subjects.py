@@ -14,6 +14,9 @@ from storescope.stores.adapter import Described, Subject
 #: Descriptions of calls that an adapter keeps at most; the oldest go first.
 MAX_DESCRIPTIONS: Final = 1024
 
+#: Longest name that is shown, in characters. Agents make names up.
+MAX_NAME: Final = 256
+
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -30,7 +33,7 @@ class ServiceIdentity:
     def attributes(self) -> dict[str, str | int]:
         """Return what is known, by the conventions' names."""
         known = {
-            semconv.SERVICE_NAME: self.name,
+            semconv.SERVICE_NAME: _shown(self.name),
             semconv.NETWORK_TRANSPORT: self.transport,
             semconv.NETWORK_PROTOCOL_NAME: "http" if self.transport == "tcp" else None,
             semconv.SERVER_ADDRESS: self.address,
@@ -85,6 +88,7 @@ def request_subject(
     uri: str | None = None,
 ) -> Subject:
     """Name a request to an MCP server by the MCP conventions."""
+    tool, alias, prompt = _shown(tool), _shown(alias), _shown(prompt)
     what = tool or prompt
     shared: dict[str, str | int] = {semconv.MCP_METHOD_NAME: method, **service.attributes()}
     if tool:
@@ -96,7 +100,7 @@ def request_subject(
     if alias and alias != tool:
         span[semconv.TOOL_ALIAS] = alias
     if uri:
-        span[semconv.MCP_RESOURCE_URI] = public_uri(uri)
+        span[semconv.MCP_RESOURCE_URI] = _encodable(public_uri(uri))
     return Subject(f"{method} {what}" if what else method, span, shared)
 
 
@@ -105,12 +109,23 @@ def operation_subject(
 ) -> Subject:
     """Name an operation that the store does itself; `from_memory` marks a list that never leaves it."""
     shared: dict[str, str | int] = {semconv.STORE_OPERATION: operation}
-    if service.name:
-        shared[semconv.SERVICE_NAME] = service.name
+    about = _shown(service.name)
+    if about:
+        shared[semconv.SERVICE_NAME] = about
     if from_memory:
         shared[semconv.CACHE_RESULT] = "hit"
-    name = f"{operation} {service.name}" if service.name else operation
+    name = f"{operation} {about}" if about else operation
     return Subject(name, {**shared, **scope.attributes()}, shared)
+
+
+def _shown(name: str | None) -> str | None:
+    """Cut a name to what is shown of it."""
+    return None if name is None else _encodable(str.__getitem__(name, slice(MAX_NAME)))
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 has no form for: an exporter would refuse the whole batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def public_uri(uri: str) -> str:

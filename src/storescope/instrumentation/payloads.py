@@ -1,0 +1,70 @@
+"""What is recorded of the arguments and results of tools, and of the texts of errors."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from opentelemetry.util.types import AttributeValue
+
+from storescope.core.keys import NoDigest, call_digest, canonical_arguments
+from storescope.export.digest_key import digest_key
+from storescope.instrumentation.capture import captured
+from storescope.instrumentation.redaction import Redactor
+from storescope.semconv import (
+    CALL_DIGEST,
+    CALL_DIGEST_SKIPPED,
+    GEN_AI_TOOL_CALL_ARGUMENTS,
+    GEN_AI_TOOL_CALL_RESULT,
+    GEN_AI_TOOL_NAME,
+    SERVICE_NAME,
+)
+from storescope.settings import Settings
+from storescope.stores import Attributes
+
+Recorded = dict[str, AttributeValue]
+
+
+class Payloads:
+    """Records what the settings ask for; everything that is text without its secrets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redactor = Redactor(settings.redact)
+        self._captures_arguments = "arguments" in settings.capture
+        self._captures_results = "results" in settings.capture
+
+    def error_text(self, message: str) -> str | None:
+        """Return what is shown of an error's text; None where nothing is to be, or there is nothing."""
+        return (self._redactor.error_text(message) or None) if self._settings.error_text else None
+
+    def read_arguments(self, arguments: Any, recorded: Recorded) -> list[Any] | None:
+        """Record the arguments of a tool before it is called, and return what a digest is made of, if one can be."""
+        if arguments is None:
+            arguments = {}  # no arguments and none of them are one call
+        if self._captures_arguments:
+            recorded[GEN_AI_TOOL_CALL_ARGUMENTS] = self._captured(arguments)
+        try:
+            return canonical_arguments(arguments)
+        except NoDigest as skipped:
+            recorded[CALL_DIGEST_SKIPPED] = skipped.reason
+            return None
+
+    def read_result(self, response: Any, recorded: Recorded) -> None:
+        """Record what came back from a tool."""
+        if self._captures_results:
+            recorded[GEN_AI_TOOL_CALL_RESULT] = self._captured(response)
+
+    def add_digest(self, canonical: list[Any], subject: Attributes, recorded: Recorded) -> None:
+        """Record the digest of a call, when service and tool are known by the names that every call of them has."""
+        service, tool = subject.get(SERVICE_NAME), subject[GEN_AI_TOOL_NAME]
+        recorded[CALL_DIGEST] = call_digest(
+            self._key, None if service is None else str(service), str(tool), canonical
+        )
+
+    def _captured(self, payload: Any) -> str:
+        return captured(payload, self._settings.capture_limit, self._redactor)
+
+    @cached_property
+    def _key(self) -> bytes:
+        return digest_key(self._settings)
