@@ -6,6 +6,7 @@ reach nobody: neither that metrics go to a file from now on, nor that telemetry 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Final
@@ -18,7 +19,8 @@ class _WhereNobodyListens(logging.Handler):
     """Writes to stderr what no handler of the application's is going to show."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if any(handler.level <= record.levelno for handler in logging.getLogger().handlers):
+        handlers = logging.getLogger().handlers
+        if any(handler.level <= record.levelno and not is_telemetry(handler) for handler in handlers):
             return
         text = self.format(record)
         try:
@@ -27,6 +29,11 @@ class _WhereNobodyListens(logging.Handler):
             )
         except (OSError, ValueError, AttributeError):
             return  # stderr is closed, broken or missing
+
+
+def is_telemetry(handler: logging.Handler) -> bool:
+    """Tell whether a log handler is OpenTelemetry's: it exports records, and nobody reads there what we say."""
+    return any(kind.__module__.partition(".")[0] == "opentelemetry" for kind in type(handler).__mro__)
 
 
 def make_heard() -> None:
@@ -44,4 +51,8 @@ def warn_once(message: str, subject: str) -> None:
     """
     level = logging.DEBUG if (message, subject) in _said else logging.WARNING
     _said.add((message, subject))
-    _log.log(level, message, subject, exc_info=True)
+    error = sys.exc_info()[1]
+    if error is not None:
+        error.__context__ = None  # what the application raised: its text may hold what is not to be told
+    with contextlib.suppress(Exception):  # a log handler may fail; what the application called must not
+        _log.log(level, message, subject, exc_info=error)

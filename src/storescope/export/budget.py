@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from storescope.after_fork import after_fork
 
 #: The part of the time that is kept for writing what was not sent, and for the interpreter to end.
 _RESERVE: Final = 0.25
@@ -33,9 +33,7 @@ class ExitBudget:
         self._begun = 0
         self._deadline: float | None = None
         self._latest = 0.0
-        if hasattr(os, "register_at_fork"):
-            renew = weakref.WeakMethod(self._renew_after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
+        after_fork(self._renew)
 
     def __repr__(self) -> str:
         remaining = self.remaining()
@@ -94,6 +92,6 @@ class ExitBudget:
         with self._changed:
             self._changed.notify_all()
 
-    def _renew_after_fork(self) -> None:
+    def _renew(self) -> None:
         # The thread that held the lock may not exist in the child.
         self._changed = threading.Condition()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, Final, Protocol
 from opentelemetry import metrics
 
 from storescope import semconv
+from storescope.after_fork import after_fork
 from storescope.export.budget import ExitBudget
 from storescope.export.destination import Destination, Signal
 from storescope.export.otlp import Refused
@@ -201,9 +200,7 @@ class OtlpDelivery:
         self._given_up = False
         self._exporter: StockExporter | None = build()
         self._sender = _Sender(destination.signal, budget)
-        if hasattr(os, "register_at_fork"):
-            renew = weakref.WeakMethod(self._renew_after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := renew()) and method())
+        after_fork(self._renew)
 
     def __repr__(self) -> str:
         state = "switched to the file" if self._switched else "given up" if self._given_up else "sending"
@@ -286,7 +283,7 @@ class OtlpDelivery:
             exporter.shutdown()
             self._sender.close()
 
-    def _renew_after_fork(self) -> None:
+    def _renew(self) -> None:
         # The thread is gone, and the exporter's connections are the parent's too: both would write to them.
         self._exporter = None
         if not self._switched:

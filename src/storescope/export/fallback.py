@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from storescope.after_fork import after_fork
 from storescope.export.budget import ExitBudget
 from storescope.export.delivery import Delivery, OtlpDelivery
 
@@ -105,9 +107,14 @@ class BoundedMetricReader(PeriodicExportingMetricReader):
     def __init__(self, exporter: FallbackMetricExporter, budget: ExitBudget) -> None:
         super().__init__(exporter)
         self._budget = budget
+        after_fork(self._renew)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
         """Collect and export once more, then stop."""
         with self._budget.window():
             # The SDK would leave after 30 s what is still under way; the budget is the user's to set.
             super().shutdown(max(timeout_millis, self._budget.longest * 1000), **kwargs)
+
+    def _renew(self) -> None:
+        # The SDK starts its thread anew, but keeps the lock, which an export of the parent's may hold.
+        self._export_lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,20 +66,24 @@ class Patcher:
         wrapt.register_post_import_hook(patch, module)
 
     def _patch(self, module: ModuleType, adapter: StoreAdapter, target: PatchTarget) -> None:
+        """Patch one target. Whatever is wrong with it must not reach the import that brings its module."""
         try:
-            owner, attribute, original = wrapt.resolve_path(module, target.name)
-        except AttributeError:
-            level = logging.WARNING if target.required else logging.DEBUG
-            _log.log(level, "%s has no %s; it is not observed", target.module, target.name)
-            return
-        try:
+            found = _find(module, target.name)
+            if found is None:
+                level = logging.WARNING if target.required else logging.DEBUG
+                _log.log(level, "%s has no %s; it is not observed", target.module, target.name)
+                return
+            owner, attribute, original = found
+            if inspect.isclass(original) or not callable(getattr(owner, attribute)):
+                raise TypeError("neither a function nor a method")
             raw = vars(owner).get(attribute, _INHERITED)
             fitted = target.fitted(owner, original)
             wrapper = wrapt.FunctionWrapper(original, make_wrapper(self.telemetry, adapter, fitted))
             setattr(owner, attribute, wrapper)
             self.patches.append(Patch(owner, attribute, raw, vars(owner)[attribute]))
         except Exception:
-            warn_once("storescope could not patch %s", f"{target.module}:{target.name}")
+            what = f"{target.module}:{target.name}" if target.required else f"what {adapter.name} names"
+            warn_once("storescope could not patch %s", what)
 
     def undo(self) -> None:
         """Take away every wrapper that still stands where it was put; those that do not pass through from now on."""
@@ -86,3 +91,12 @@ class Patcher:
         self.telemetry.enable(False)
         while self.patches:
             self.patches.pop().undo()
+
+
+def _find(module: ModuleType, name: str) -> tuple[Any, str, Any] | None:
+    """Return what has the attribute of this dotted name, the attribute, and its raw value; None where it is missing."""
+    try:
+        owner, attribute, original = wrapt.resolve_path(module, name)
+    except AttributeError:
+        return None
+    return owner, attribute, original

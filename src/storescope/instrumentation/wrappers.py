@@ -17,17 +17,17 @@ from opentelemetry.propagate import inject
 from opentelemetry.trace import NoOpTracer, use_span
 
 from storescope import semconv
+from storescope.instrumentation.forks import breaks_by_fork, lineage
 from storescope.instrumentation.operation import (
-    BorrowingOperation,
     Excluded,
     Operation,
     OperationKind,
-    Phase,
     context_to_take_along,
     current_operation,
     method_of,
 )
 from storescope.instrumentation.telemetry import Telemetry
+from storescope.instrumentation.variants import BorrowingOperation, Phase
 from storescope.notices import warn_once
 from storescope.stores import Args, Kwargs, PatchTarget, Role, StoreAdapter, Style, inside_store
 
@@ -69,6 +69,7 @@ class Observer:
 
     def __init__(self, kind: OperationKind) -> None:
         self.kind = kind
+        self.breaks_by_fork = breaks_by_fork(kind.adapter, kind.target)
         self.read = kind.adapter.reader(kind.target)
         role = kind.target.role
         parameters, self._payload = kind.target.parameters, kind.target.payload
@@ -79,6 +80,8 @@ class Observer:
     def begin(self, instance: Any, args: Args, kwargs: Kwargs) -> Observed | None:
         """Observe a call that is about to run; None leaves it alone."""
         try:
+            if self.breaks_by_fork and lineage.unsure:
+                lineage.look()
             telemetry = self.kind.telemetry
             if not (telemetry.live or telemetry.go_live()):
                 return None
@@ -106,7 +109,7 @@ class Observer:
     def _begin_inside(
         self, outer: Operation | Excluded, instance: Any, args: Args, kwargs: Kwargs
     ) -> Observed | None:
-        if isinstance(outer, Excluded) or self._is_other(outer):
+        if isinstance(outer, Excluded) or outer.excluded or self._is_other(outer):
             return None
         described = self.read(instance, args, kwargs)
         if described is None or not (
@@ -131,7 +134,7 @@ class Observer:
         """Return the arguments with which the call tells the server of the operation that it is a part of."""
         carry = self.kind.target.carry
         operation = current_operation()
-        if carry is None or not isinstance(operation, Operation):
+        if carry is None or not isinstance(operation, Operation) or operation.excluded:
             return args, kwargs
         try:
             fields: dict[str, str] = {}
@@ -206,20 +209,40 @@ def _passing_for_the_wrapped(run: Callable[..., Any]) -> Wrapper:
     Bad arguments are refused at once, not when the coroutine is awaited. The wrapped function's own coroutine is made
     inside all the same: one that is closed before its first step would be reported as never awaited.
     """
-    signatures: list[inspect.Signature] = []
+    signatures: list[inspect.Signature | None] = []
 
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
         if not signatures:
-            signatures.append(inspect.signature(wrapped))
-        try:
-            signatures[0].bind(*args, **kwargs)
-        except TypeError:
+            signatures.append(_signature(wrapped))
+        if not _fit(signatures[0], args, kwargs):
             return wrapped(*args, **kwargs)
         coroutine = run(wrapped, instance, args, kwargs)
-        coroutine.__name__, coroutine.__qualname__ = wrapped.__name__, wrapped.__qualname__
+        function = wrapped.func if isinstance(wrapped, partial) else wrapped
+        coroutine.__name__ = getattr(function, "__name__", coroutine.__name__)
+        coroutine.__qualname__ = getattr(function, "__qualname__", coroutine.__qualname__)
         return coroutine
 
     return wrapper
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # native, and it does not tell
+        return None
+
+
+def _fit(signature: inspect.Signature | None, args: Args, kwargs: Kwargs) -> bool:
+    """Tell whether a call will not be refused for its arguments.
+
+    The call itself is made elsewhere: what it raises inside an `except` would have our TypeError behind it.
+    """
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            return False
+    return True
 
 
 def _end(operation: Observed, future: Future[Any]) -> None:
@@ -342,6 +365,8 @@ def _bridge(observer: Observer) -> Wrapper:
     """Wrap what has a coroutine run in another thread and waits for it, which blocks a running event loop."""
 
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        if observer.breaks_by_fork and lineage.unsure:
+            lineage.look()
         if _get_running_loop() is not None and args and observer.kind.telemetry.live:
             args = (_Carried(args[0]), *args[1:])
         return wrapped(*args, **kwargs)
