@@ -7,7 +7,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import encoder, overhead, startup, whole_call
+from tests.benchmarks import encoder, overhead, payloads, propagation, startup, whole_call
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     for heading in ("what", "ours", "floor", "ratio", "target", ""):
         table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
     console = Console(width=110)
-    for benchmark in (overhead, encoder, startup, whole_call):
+    for benchmark in (overhead, payloads, propagation, encoder, startup, whole_call):
         with console.status(benchmark.__doc__.splitlines()[0] if benchmark.__doc__ else ""):
             for row in benchmark.rows():
                 target = "" if row.target is None else f"≤ {row.target:g}"

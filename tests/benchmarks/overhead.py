@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -33,6 +34,7 @@ CALLS = 1500
 ROUNDS = 31
 ALIAS = "lab_echo"
 ARGUMENTS = {"text": "hello"}
+KEY = b"k" * 32
 
 METRIC_ATTRIBUTES = {
     semconv.MCP_METHOD_NAME: "tools/call",
@@ -136,6 +138,9 @@ def _by_hand(
             span.set_attribute(semconv.THREAD_CPU_TIME, time.thread_time() - cpu)
             span.set_attribute(semconv.REQUEST_SIZE, len("text") + len(ARGUMENTS["text"]))
             span.set_attribute(semconv.RESPONSE_SIZE, len(result["content"][0]["text"]))
+            identity = json.dumps(["lab", "echo", ARGUMENTS], sort_keys=True).encode()
+            digest = blake2b(identity, digest_size=16, key=KEY).hexdigest()
+            span.set_attribute(semconv.CALL_DIGEST, digest)
             histogram.record(elapsed, METRIC_ATTRIBUTES)
         return result
 

@@ -45,7 +45,7 @@ DIFFERENT: list[Any] = [
 
 
 def digest(arguments: object, service: str | None = "files", tool: str = "read", key: bytes = KEY) -> str:
-    return call_digest(key, service, tool, canonical_arguments(arguments))
+    return call_digest(key, service, tool, canonical_arguments(arguments)[0])
 
 
 def reason(arguments: object) -> str | None:
@@ -124,7 +124,7 @@ def test_a_digest_is_32_hexadecimal_digits() -> None:
 def test_other_processes_make_the_same_digest() -> None:
     """Neither the seed of hashes nor anything else of a process is in it."""
     arguments = {"b": ["é", 1.5], "a": {"z": None, "y": True}}
-    call = f"call_digest({KEY!r}, 'files', 'read', canonical_arguments({arguments!r}))"
+    call = f"call_digest({KEY!r}, 'files', 'read', canonical_arguments({arguments!r})[0])"
     command = [sys.executable, "-c", f"from storescope.core.keys import *; print({call})"]
     for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -30,21 +30,22 @@ class NoDigest(Exception):
 def call_digest(key: bytes, service: str | None, tool: str, canonical: Sequence[Any]) -> str:
     """Return 32 hexadecimal digits: the same for the same call, and of no use to whoever lacks `key`.
 
-    `canonical` is what `canonical_arguments` has made of the arguments; `key` has 32 bytes (64 at most).
+    `canonical` is the form that `canonical_arguments` has given the arguments; `key` has 32 bytes (64 at most).
     """
     text = ascii([service, tool, *canonical])
     return blake2b(text.encode(), digest_size=_DIGEST_BYTES, key=key).hexdigest()
 
 
-def canonical_arguments(arguments: object) -> list[Any]:
-    """Return a copy of arguments in a form that is the same for the same call.
+def canonical_arguments(arguments: object) -> tuple[list[Any], int]:
+    """Return a copy of arguments in a form that is the same for the same call, and their size.
 
     Calls are the same where their JSON is, but for the order of names: a tuple is a list, while 1, 1.0, "1" and
-    True are four values. Bytes, which JSON does not have, equal only bytes; NaN is a value like others.
+    True are four values. Bytes, which JSON does not have, equal only bytes; NaN is a value like others. The size is
+    that of all text and data, names included, in bytes of UTF-8.
 
-    Raises NoDigest: `size` above 64 KB of text and data, or for an integer above 2,048 bits; `nodes` above 1,000
-    names and values, which is also how arguments that contain themselves end; `type` for a name that is not text
-    and for all but exact built-in types, so that no code of the application runs here.
+    Raises NoDigest: `size` above 64 KB, or for an integer above 2,048 bits; `nodes` above 1,000 names and values,
+    which is also how arguments that contain themselves end; `type` for a name that is not text and for all but exact
+    built-in types, so that no code of the application runs here.
     """
     # The nodes, breadth first, a dict as `[length]` and a list as `(length,)`: it can be read in one way only.
     canonical: list[Any] = []
@@ -53,13 +54,11 @@ def canonical_arguments(arguments: object) -> list[Any]:
     for node in nodes:  # grows while it is walked
         kind = type(node)
         if kind is str:
-            size = _add(size, node)
-            canonical.append(node)
-        elif kind is int:
-            if node.bit_length() > _MAX_BITS:
+            size += len(node)
+            if size > MAX_BYTES:  # before any of it is looked at
                 raise NoDigest("size")
-            canonical.append(node)
-        elif kind in _PLAIN:
+            if not node.isascii():
+                size += len(node.encode("utf-8", "surrogatepass")) - len(node)
             canonical.append(node)
         elif kind is dict:
             _check_nodes(len(nodes) + 2 * len(node))
@@ -69,28 +68,28 @@ def canonical_arguments(arguments: object) -> list[Any]:
             canonical.append([len(names)])
             nodes += names
             nodes += map(node.__getitem__, names)
+        elif kind is int:
+            if node.bit_length() > _MAX_BITS:
+                raise NoDigest("size")
+            canonical.append(node)
+        elif kind in _PLAIN:
+            canonical.append(node)
         elif kind is list or kind is tuple:
             _check_nodes(len(nodes) + len(node))
             canonical.append((len(node),))
             nodes += node
         elif kind is bytes or kind is bytearray:
-            size = _add(size, node)
+            size += len(node)
+            if size > MAX_BYTES:
+                raise NoDigest("size")
             canonical.append(bytes(node))
         else:
             raise NoDigest("type")
-    return canonical
+    if size > MAX_BYTES:
+        raise NoDigest("size")
+    return canonical, size
 
 
 def _check_nodes(nodes: int) -> None:
     if nodes > MAX_NODES:
         raise NoDigest("nodes")
-
-
-def _add(size: int, node: str | bytes | bytearray) -> int:
-    """Add the bytes of a text, in UTF-8, or of data; look at none of them where it is too long anyway."""
-    size += len(node)
-    if size <= MAX_BYTES and isinstance(node, str) and not node.isascii():
-        size += len(node.encode("utf-8", "surrogatepass")) - len(node)
-    if size > MAX_BYTES:
-        raise NoDigest("size")
-    return size

@@ -9,7 +9,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from storescope.instrumentation.forks import CountsFromZero
 from storescope.instrumentation.hooks import Call, Hooks, RequestHook, ResponseHook
-from storescope.instrumentation.in_flight import in_flight
+from storescope.instrumentation.in_flight import operations
 from storescope.instrumentation.log_handlers import LogHandlers
 from storescope.instrumentation.patching import Patcher
 from storescope.instrumentation.process import is_spawned_server
@@ -63,7 +63,7 @@ class StorescopeInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             kwargs.get("meter_provider"),
             settings=settings,
         )
-        in_flight.watch(settings.stuck_after)
+        operations.watch(settings.stuck_after)
         self._counts = CountsFromZero(kwargs.get("meter_provider"))
         self._log_handlers = LogHandlers()
         self._patcher = Patcher(telemetry, load_adapters(settings))
@@ -72,7 +72,7 @@ class StorescopeInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         if self._patcher is not None:
             self._patcher.undo()
-            in_flight.stop()
+            operations.stop()
             self._patcher = self._counts = None
         if self._log_handlers is not None:
             self._log_handlers.undo()

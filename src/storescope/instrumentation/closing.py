@@ -11,7 +11,7 @@ from pathlib import Path
 
 from storescope.export.budget import ExitBudget
 from storescope.export.delivery import Delivery
-from storescope.instrumentation.in_flight import in_flight
+from storescope.instrumentation.in_flight import operations
 from storescope.settings import Settings
 
 
@@ -86,7 +86,7 @@ class Closing:
 
     def _flush(self) -> None:
         self.budget.begin()
-        in_flight.close_all()
+        operations.close_all()
         for shutdown in self.shutdowns:
             shutdown()
 

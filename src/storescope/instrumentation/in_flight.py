@@ -157,4 +157,4 @@ def _key(operation: UnderWay) -> _Key:
     return frozenset((name, attributes[name]) for name in _COUNTED_BY if name in attributes)
 
 
-in_flight: Final = InFlight()
+operations: Final = InFlight()

@@ -18,7 +18,7 @@ from opentelemetry.util.types import AttributeValue
 from storescope import semconv
 from storescope.core.payload import text_size
 from storescope.instrumentation.hooks import Call
-from storescope.instrumentation.in_flight import in_flight
+from storescope.instrumentation.in_flight import operations
 from storescope.instrumentation.tally import tally
 from storescope.instrumentation.telemetry import Telemetry
 from storescope.notices import warn_once
@@ -26,7 +26,6 @@ from storescope.semconv import (
     ERROR_TYPE,
     EVENT_LOOP_BLOCKED,
     GEN_AI_TOOL_NAME,
-    REQUEST_SIZE,
     RESPONSE_SIZE,
     THREAD_CPU_TIME,
 )
@@ -145,6 +144,7 @@ class Operation:
 
     def __init__(self, kind: OperationKind, described: Described, payload: object = None) -> None:
         self.kind = kind
+        self.started_at = perf_counter()  # until the call begins: whoever looks from another thread needs one
         self.closed = False
         #: Whether its name, once it is known, is one that is not to be recorded: nothing of it is.
         self.excluded = False
@@ -166,13 +166,14 @@ class Operation:
             self.leave()
             raise
         self._cpu_started = thread_time() if self._recording and kind.is_sync else None
-        in_flight.add(self)
+        operations.add(self)
         self.started_at = perf_counter()
 
     def _open(self, payload: object) -> None:
         subject = self._subject
-        span = self.kind.telemetry.tracer.start_span(
-            subject.span_name, None, self.kind.span_kind, subject.span_attributes
+        kind = self.kind
+        span = kind.telemetry.tracer.start_span(
+            subject.span_name, None, kind.span_kind, subject.span_attributes
         )
         self.context = context = set_span_in_context(span)
         self._attached = otel_context.attach(context)
@@ -182,26 +183,22 @@ class Operation:
         """Make a span this operation's own, and read what has to be read before the call runs."""
         self._span = span
         self._recording = span.is_recording()
-        if self._recording:
-            try:
-                self._describe_request(payload)
-            except Exception:
-                warn_once("storescope could not describe a call of %s", self.kind.target.name)
-
-    def _describe_request(self, payload: object) -> None:
-        attributes = self._attributes
-        telemetry = self.kind.telemetry
-        shared: Mapping[str, Any] = self._subject.span_attributes
-        tool = shared.get(GEN_AI_TOOL_NAME)
-        if payload is not None and (size := text_size(payload)) is not None:
-            attributes[REQUEST_SIZE] = size
-        if tool is not None:
-            self._canonical = telemetry.payloads.read_arguments(payload, attributes)
-        if (self.kind.is_sync and _get_running_loop() is not None) or _blocks_caller.get():
-            attributes[EVENT_LOOP_BLOCKED] = True
-        if telemetry.hooks is not None:
-            self._call = Call(self.operation, shared.get(semconv.SERVICE_NAME), tool, payload)
-            telemetry.hooks.on_request(self._span, self._call)
+        if not self._recording:
+            return
+        try:
+            attributes = self._attributes
+            telemetry = self.kind.telemetry
+            tool = self._subject.span_attributes.get(GEN_AI_TOOL_NAME)
+            if tool is not None:
+                self._canonical = telemetry.payloads.read_arguments(payload, attributes)
+            if (self.kind.is_sync and _get_running_loop() is not None) or _blocks_caller.get():
+                attributes[EVENT_LOOP_BLOCKED] = True
+            if telemetry.hooks is not None:
+                service: Any = self._subject.span_attributes.get(semconv.SERVICE_NAME)
+                self._call = Call(self.operation, service, None if tool is None else str(tool), payload)
+                telemetry.hooks.on_request(span, self._call)
+        except Exception:
+            warn_once("storescope could not describe a call of %s", self.kind.target.name)
 
     @property
     def span_name(self) -> str:
@@ -255,7 +252,7 @@ class Operation:
     def finish(self, result: Any) -> None:
         """End the operation with what the call returned."""
         elapsed = perf_counter() - self.started_at
-        if in_flight.claim(self):
+        if operations.claim(self):
             try:
                 adapter = self.kind.adapter
                 target = self.kind.target
@@ -275,7 +272,7 @@ class Operation:
         elapsed = perf_counter() - self.started_at
         if isinstance(error, GeneratorExit) and otel_context.get_current() is not self.context:
             self._attached = None  # a coroutine that is closed from another context leaves nothing there
-        if in_flight.claim(self):
+        if operations.claim(self):
             try:
                 self._end(self._known_error or self.kind.read_error(error), elapsed, None, error)
             except Exception:
@@ -287,7 +284,7 @@ class Operation:
 
         May run in another thread than the call, and leaves that one's context alone.
         """
-        if not in_flight.claim(self):
+        if not operations.claim(self):
             return
         elapsed = perf_counter() - self.started_at
         self._call = None
@@ -331,7 +328,8 @@ class Operation:
         if response is not None:
             if (size := text_size(response)) is not None:
                 attributes[RESPONSE_SIZE] = size
-            payloads.read_result(response, attributes)
+            if payloads.captures_results:
+                payloads.read_result(response, attributes)
         if self._canonical is not None:
             payloads.add_digest(self._canonical, self._subject.span_attributes, attributes)
         if self._subject is not self._described.subject:

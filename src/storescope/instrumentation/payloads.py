@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
 from storescope.core.keys import NoDigest, call_digest, canonical_arguments
+from storescope.core.payload import text_size
 from storescope.export.digest_key import digest_key
 from storescope.instrumentation.capture import captured
 from storescope.instrumentation.redaction import Redactor
@@ -17,10 +19,10 @@ from storescope.semconv import (
     GEN_AI_TOOL_CALL_ARGUMENTS,
     GEN_AI_TOOL_CALL_RESULT,
     GEN_AI_TOOL_NAME,
+    REQUEST_SIZE,
     SERVICE_NAME,
 )
 from storescope.settings import Settings
-from storescope.stores import Attributes
 
 Recorded = dict[str, AttributeValue]
 
@@ -32,7 +34,7 @@ class Payloads:
         self._settings = settings
         self._redactor = Redactor(settings.redact)
         self._captures_arguments = "arguments" in settings.capture
-        self._captures_results = "results" in settings.capture
+        self.captures_results = "results" in settings.capture
 
     def error_text(self, message: str) -> str | None:
         """Return what is shown of an error's text; None where nothing is to be, or there is nothing."""
@@ -45,21 +47,23 @@ class Payloads:
         if self._captures_arguments:
             recorded[GEN_AI_TOOL_CALL_ARGUMENTS] = self._captured(arguments)
         try:
-            return canonical_arguments(arguments)
+            canonical, size = canonical_arguments(arguments)
         except NoDigest as skipped:
             recorded[CALL_DIGEST_SKIPPED] = skipped.reason
+            if (measured := text_size(arguments)) is not None:
+                recorded[REQUEST_SIZE] = measured
             return None
+        recorded[REQUEST_SIZE] = size
+        return canonical
 
     def read_result(self, response: Any, recorded: Recorded) -> None:
-        """Record what came back from a tool."""
-        if self._captures_results:
-            recorded[GEN_AI_TOOL_CALL_RESULT] = self._captured(response)
+        """Record what came back from a tool, where that is asked for (`captures_results`)."""
+        recorded[GEN_AI_TOOL_CALL_RESULT] = self._captured(response)
 
-    def add_digest(self, canonical: list[Any], subject: Attributes, recorded: Recorded) -> None:
+    def add_digest(self, canonical: list[Any], subject: Mapping[str, Any], recorded: Recorded) -> None:
         """Record the digest of a call, when service and tool are known by the names that every call of them has."""
-        service, tool = subject.get(SERVICE_NAME), subject[GEN_AI_TOOL_NAME]
         recorded[CALL_DIGEST] = call_digest(
-            self._key, None if service is None else str(service), str(tool), canonical
+            self._key, subject.get(SERVICE_NAME), subject[GEN_AI_TOOL_NAME], canonical
         )
 
     def _captured(self, payload: Any) -> str:

@@ -13,7 +13,7 @@ from opentelemetry.trace import Tracer, TracerProvider
 
 from storescope import __version__, semconv
 from storescope.instrumentation.hooks import Hooks
-from storescope.instrumentation.in_flight import in_flight
+from storescope.instrumentation.in_flight import operations
 from storescope.instrumentation.payloads import Payloads
 from storescope.settings import Settings
 from storescope.stores import Attributes, Subject
@@ -60,14 +60,14 @@ class Telemetry:
         )
         meter.create_observable_up_down_counter(
             semconv.OPERATIONS_ACTIVE,
-            [in_flight.observe],
+            [operations.observe],
             unit="{operation}",
             description="Operations that have begun and not ended.",
         )
         self.payloads = Payloads(settings)
         self.hooks: Hooks | None = None
         patterns = [fnmatch.translate(pattern) for pattern in settings.excluded_tools]
-        self._excluded = re.compile("|".join(patterns)) if patterns else None
+        self.exclusions = re.compile("|".join(patterns)) if patterns else None
         self._names: set[object] = set()
         self._overflowed = False
         self._has_provider = tracer_provider is not None or meter_provider is not None
@@ -94,11 +94,11 @@ class Telemetry:
 
     def excludes(self, subject: Subject) -> bool:
         """Tell whether a call is not to be recorded, because of its tool's name on the wire or in the store."""
-        if self._excluded is None:
+        if self.exclusions is None:
             return False
         attributes = subject.span_attributes
         names = attributes.get(semconv.GEN_AI_TOOL_NAME), attributes.get(semconv.TOOL_ALIAS)
-        return any(isinstance(name, str) and self._excluded.match(name) for name in names)
+        return any(isinstance(name, str) and self.exclusions.match(name) for name in names)
 
     def bounded(self, attributes: Attributes) -> Attributes:
         """Return the attributes of a metric, without the name of a tool or prompt beyond the first `MAX_NAMES`."""

@@ -95,7 +95,7 @@ class Observer:
             described = self.read(instance, args, kwargs)
             if described is None or not described.opens:
                 return None
-            if telemetry.excludes(described.subject):
+            if telemetry.exclusions is not None and telemetry.excludes(described.subject):
                 return Excluded()
             position = self._payload_position
             payload = args[position] if position < len(args) else kwargs.get(self._payload, described.payload)

@@ -131,9 +131,7 @@ class McpSession:
             uri=None if uri is None else str(uri),
         )
         described = Described(
-            Subject(
-                subject.span_name, {**subject.span_attributes, **numbered}, subject.metric_attributes
-            )
+            Subject(subject.span_name, {**subject.span_attributes, **numbered}, subject.metric_attributes)
         )
         described.borrows_span = _OWN_TELEMETRY in sys.modules
         if method == "tools/call":
