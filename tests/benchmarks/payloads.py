@@ -29,7 +29,7 @@ def rows() -> Iterator[Row]:
         lambda: blake2b(
             json.dumps(["files", "read_file", ARGUMENTS], sort_keys=True).encode(), digest_size=16, key=KEY
         ).hexdigest(),
-        1.0,
+        1.15,
     )
     yield compare(
         "arguments recorded, against json that is not redacted",

@@ -286,7 +286,10 @@ def check_exclusion(call: Callable[..., Any], recorder: Recorder) -> None:
     call("lab_echo", {"text": "hi"})
     call("lab_add", {"a": 1, "b": 2})
     assert [span.attributes[semconv.GEN_AI_TOOL_NAME] for span in calls(recorder)] == ["add"]
-    assert all(span.trace_id == calls(recorder)[0].trace_id for span in recorder.spans())
+    (call,) = calls(recorder)
+    # Of 1.5.x, connections that `add_service` has begun may end by now.
+    others = {span.name for span in recorder.spans() if span.trace_id != call.trace_id}
+    assert others <= {"connect", "initialize"}
     assert recorder.count(semconv.CLIENT_OPERATION_DURATION, gen_ai__tool__name="echo") == 0
 
 

@@ -118,7 +118,7 @@ FAILURES: dict[str, tuple[Act, str, bool]] = {
         "timeout",
         True,
     ),
-    "unknown tool": (lambda lab: lab.proxy.call_tool("lab_zzz", {}), "tool_not_found", False),
+    "unknown tool": (lambda lab: lab.proxy.call_tool("lab_echoo", {}), "tool_not_found", False),
     "async": (lambda lab: asyncio.run(lab.context.call_tool_async("lab_fail", {})), "tool_error", True),
 }
 

@@ -1,5 +1,4 @@
-"""A server built on the MCP SDK 2.x, which makes spans of its own: `python traced.py SPANS` writes them there, as JSON
-lines, when they end."""
+"""A server built on the MCP SDK 2.x, which makes spans of its own: `python traced.py SPANS` keeps them as JSON lines."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,8 +32,13 @@ THEIR_MODULES = {"shelf", "inner", "outer", "crashing"} | {
 Finding = dict[str, object]
 
 
+def _forget_their_modules() -> None:
+    for module in THEIR_MODULES & sys.modules.keys():
+        del sys.modules[module]
+
+
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of installed packages with a small store and its adapter; other stores are switched off."""
     folder = tmp_path / "site"
     install(folder, "shelf", "1.2", shelf=STORE)
@@ -47,7 +52,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OTEL_PYTHON_CONFIGURATOR", "storescope")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "storescope_file")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "storescope_file")
-    return folder
+    yield folder
+    _forget_their_modules()
 
 
 @pytest.fixture
@@ -64,8 +70,7 @@ def endpoint(site: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Receiver]
 
 def examine() -> tuple[int, list[Finding]]:
     """Return the exit code and all findings, as a process of its own would give them."""
-    for module in THEIR_MODULES & sys.modules.keys():
-        del sys.modules[module]
+    _forget_their_modules()
     importlib.invalidate_caches()
     result = storescope("doctor", "--json")
     assert set(result.stderr.splitlines()) == {"the store says hello"}

@@ -14,7 +14,7 @@ _MAX_BITS: Final = 2048
 
 _DIGEST_BYTES: Final = 16
 _TEXT: Final = frozenset({str})
-_PLAIN: Final = frozenset({bool, float, type(None)})
+_PLAIN: Final = frozenset({bool, int, float, type(None)})
 
 Reason = Literal["size", "nodes", "type"]
 
@@ -55,39 +55,43 @@ def canonical_arguments(arguments: object) -> tuple[list[Any], int]:
         kind = type(node)
         if kind is str:
             size += len(node)
-            if size > MAX_BYTES:  # before any of it is looked at
-                raise NoDigest("size")
-            if not node.isascii():
+            if (
+                size <= MAX_BYTES and not node.isascii()
+            ):  # none of it is looked at where it is too long anyway
                 size += len(node.encode("utf-8", "surrogatepass")) - len(node)
-            canonical.append(node)
-        elif kind is dict:
-            _check_nodes(len(nodes) + 2 * len(node))
-            if not _TEXT.issuperset(map(type, node)):
-                raise NoDigest("type")
-            names = sorted(node)
-            canonical.append([len(names)])
-            nodes += names
-            nodes += map(node.__getitem__, names)
-        elif kind is int:
-            if node.bit_length() > _MAX_BITS:
-                raise NoDigest("size")
-            canonical.append(node)
-        elif kind in _PLAIN:
-            canonical.append(node)
-        elif kind is list or kind is tuple:
-            _check_nodes(len(nodes) + len(node))
-            canonical.append((len(node),))
-            nodes += node
         elif kind is bytes or kind is bytearray:
             size += len(node)
-            if size > MAX_BYTES:
-                raise NoDigest("size")
-            canonical.append(bytes(node))
-        else:
+            node = bytes(node) if size <= MAX_BYTES else b""
+        elif kind is dict:
+            node = _open_dict(node, nodes)
+        elif kind is list or kind is tuple:
+            node = _open_list(node, nodes)
+        elif kind not in _PLAIN:
             raise NoDigest("type")
-    if size > MAX_BYTES:
-        raise NoDigest("size")
+        elif kind is int and node.bit_length() > _MAX_BITS:
+            raise NoDigest("size")
+        if size > MAX_BYTES:
+            raise NoDigest("size")
+        canonical.append(node)
     return canonical, size
+
+
+def _open_dict(node: dict[Any, Any], nodes: list[Any]) -> list[int]:
+    """Add the names and values of a dict to the nodes, and return what stands for it."""
+    _check_nodes(len(nodes) + 2 * len(node))
+    if not _TEXT.issuperset(map(type, node)):
+        raise NoDigest("type")
+    names = sorted(node)
+    nodes += names
+    nodes += map(node.__getitem__, names)
+    return [len(names)]
+
+
+def _open_list(node: list[Any] | tuple[Any, ...], nodes: list[Any]) -> tuple[int]:
+    """Add the items of a list to the nodes, and return what stands for it."""
+    _check_nodes(len(nodes) + len(node))
+    nodes += node
+    return (len(node),)
 
 
 def _check_nodes(nodes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import _get_running_loop
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextvars import ContextVar, Token
 from time import perf_counter, thread_time
@@ -81,7 +81,7 @@ class OperationKind:
                 return Outcome(semconv.ERROR_CANCELLED)
             if isinstance(error, _TIMEOUTS):
                 return Outcome(semconv.ERROR_TIMEOUT, str(error))
-            return self.adapter.read_error(self.target, error)
+            return self.adapter.read_error(self.target, error) or Outcome(type(error).__qualname__)
         except Exception:  # it is an error all the same, of a type that is known
             warn_once("storescope could not read an error of %s", self.target.name)
             return Outcome(type(error).__qualname__)

@@ -14,6 +14,7 @@ from importlib.metadata import (
     version,
 )
 from importlib.util import find_spec
+from inspect import isclass
 from types import ModuleType
 from typing import Final
 
@@ -90,8 +91,11 @@ def named_callables(settings: Settings) -> Iterator[Finding]:
             advice = f"Import {target.module} by itself to see what it lacks."
             yield problem("STORESCOPE_TARGETS", f"{name} cannot be imported: {_said(error)}", advice)
         else:
-            if _has(module, target.name):
+            if _is_function(module, target.name):
                 yield ok("STORESCOPE_TARGETS", f"{name} found, observed as {target.operation}")
+            elif _has(module, target.name):
+                advice = "Name a function or a method: of a class, for instance its `__init__`."
+                yield problem("STORESCOPE_TARGETS", f"{name}: neither a function nor a method", advice)
             else:
                 yield problem(
                     "STORESCOPE_TARGETS", f"{name}: no such name", "Correct it in STORESCOPE_TARGETS."
@@ -150,6 +154,14 @@ def _has(module: ModuleType, name: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def _is_function(module: ModuleType, name: str) -> bool:
+    """Tell whether what a name stands for can be patched."""
+    if not _has(module, name):
+        return False
+    owner, attribute, original = wrapt.resolve_path(module, name)
+    return callable(getattr(owner, attribute)) and not isclass(original)
 
 
 def _finding(adapter: _Examined, known: set[str]) -> Finding:
