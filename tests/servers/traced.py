@@ -1,4 +1,4 @@
-"""A server built on the MCP SDK 2.x, which makes spans of its own: `python traced.py SPANS` keeps them as JSON lines."""
+"""A server on the MCP SDK 2.x, which makes spans of its own: `python traced.py SPANS` keeps them as JSON lines."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ def canonical_arguments(arguments: object) -> tuple[list[Any], int]:
     size = 0
     for node in nodes:  # grows while it is walked
         kind = type(node)
+        form: Any = node
         if kind is str:
             size += len(node)
             if (
@@ -61,18 +62,18 @@ def canonical_arguments(arguments: object) -> tuple[list[Any], int]:
                 size += len(node.encode("utf-8", "surrogatepass")) - len(node)
         elif kind is bytes or kind is bytearray:
             size += len(node)
-            node = bytes(node) if size <= MAX_BYTES else b""
+            form = bytes(node) if size <= MAX_BYTES else b""
         elif kind is dict:
-            node = _open_dict(node, nodes)
+            form = _open_dict(node, nodes)
         elif kind is list or kind is tuple:
-            node = _open_list(node, nodes)
+            form = _open_list(node, nodes)
         elif kind not in _PLAIN:
             raise NoDigest("type")
         elif kind is int and node.bit_length() > _MAX_BITS:
             raise NoDigest("size")
         if size > MAX_BYTES:
             raise NoDigest("size")
-        canonical.append(node)
+        canonical.append(form)
     return canonical, size
 
 
