@@ -52,6 +52,7 @@ def sdk2_python() -> str:
     return python
 
 
+Configure = Callable[..., None]
 Scenario = Callable[[Any], Awaitable[Any]]
 
 
@@ -75,6 +76,11 @@ def run_in_lab(scenario: Scenario) -> Any:
 
 async def call_echo(session: Any) -> Any:
     return await session.call_tool("echo", {"text": "hi"})
+
+
+async def call_named(session: Any, tool_name: str, arguments: Any) -> Any:
+    """Call a tool, as an application's own helper does; a test names it in `STORESCOPE_TARGETS`."""
+    return await session.call_tool(tool_name, arguments)
 
 
 def spans_of(server: Path) -> list[dict[str, Any]]:
@@ -120,6 +126,24 @@ def test_with_2x_the_sdks_span_is_enriched(recorder: Recorder) -> None:
     run_in_lab(call_echo)
     assert {span.scope for span in recorder.spans()} == {"mcp-python-sdk"}
     assert one(recorder, "echo").name == "MCP send tools/call echo"
+
+
+@theirs
+def test_a_callable_that_is_observed_around_it_has_the_only_span(configure: Configure) -> None:
+    """The outermost observer opens the span: what the SDK would make inside is not made."""
+    configure(STORESCOPE_TARGETS=f"{__name__}:call_named=tools/call")
+    with Recorder() as recorder:
+
+        async def scenario(session: Any) -> Any:
+            return await sys.modules[__name__].call_named(session, "echo", {"text": "hi"})
+
+        run_in_lab(scenario)
+        (span,) = [
+            span for span in recorder.spans() if span.attributes[semconv.MCP_METHOD_NAME] == "tools/call"
+        ]
+        assert (span.scope, span.name) == ("storescope", "tools/call echo")
+        assert span.attributes[semconv.JSONRPC_REQUEST_ID].isdigit()
+        assert recorder.count(semconv.CLIENT_OPERATION_DURATION, gen_ai__tool__name="echo") == 1
 
 
 @theirs

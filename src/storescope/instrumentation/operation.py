@@ -237,6 +237,13 @@ class Operation:
         except Exception:
             warn_once("storescope could not look up a call of %s", self.kind.target.name)
 
+    def span_for(self, _scope: str, subject: Subject) -> Span | None:
+        """Return the span for a library to use in place of its own; None where its own is about something else."""
+        if method_of(subject) != self.operation:
+            return None
+        self._span.set_attributes(subject.span_attributes)
+        return self._span
+
     def know_error(self, outcome: Outcome) -> None:
         """Learn, from inside, why the operation is about to fail; the store may tell its caller less."""
         self._known_error = outcome

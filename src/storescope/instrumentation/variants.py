@@ -23,8 +23,10 @@ class BorrowingOperation(Operation):
         self._payload = payload
         self._started_ns = time_ns()
 
-    def borrow(self, scope: str, subject: Subject) -> Span:
+    def span_for(self, scope: str, subject: Subject) -> Span | None:
         """Make the library's span, which ends with this operation: when the result is known."""
+        if self._span is not INVALID_SPAN:
+            return None
         tracer = self.kind.telemetry.library_tracer(scope)
         self._take(tracer.start_span(subject.span_name, None, self.kind.span_kind, subject.span_attributes))
         return self._span

@@ -12,8 +12,7 @@ from opentelemetry.trace import NoOpTracer, use_span
 
 from storescope import semconv
 from storescope.instrumentation.forks import lineage
-from storescope.instrumentation.operation import context_to_take_along, current_operation
-from storescope.instrumentation.variants import BorrowingOperation
+from storescope.instrumentation.operation import Operation, context_to_take_along, current_operation
 from storescope.instrumentation.wrappers.observer import Observer
 from storescope.instrumentation.wrappers.styles import Wrapper, passing_for_the_wrapped
 from storescope.notices import warn_once
@@ -87,19 +86,17 @@ def _record_session(observer: Observer, instance: Any, elapsed: float, error: Ba
 
 
 def lent_span(observer: Observer) -> Wrapper:
-    """Wrap what makes a library's own span, of the same name and scope: an operation ends it when it has its result."""
+    """Wrap what makes a library's own span: inside an operation it uses the operation's, which ends when that does."""
 
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: Args, kwargs: Kwargs) -> Any:
-        operation = current_operation()
-        if not isinstance(operation, BorrowingOperation):
-            return wrapped(*args, **kwargs)
+        span = None
         try:
-            described = observer.read(instance, args, kwargs)
-            if described is None:
-                return wrapped(*args, **kwargs)
-            span = operation.borrow(observer.kind.target.operation, described.subject)
+            operation = current_operation()
+            if isinstance(operation, Operation) and (described := observer.read(instance, args, kwargs)):
+                span = operation.span_for(observer.kind.target.operation, described.subject)
         except Exception:
-            warn_once("storescope could not take over a span of %s", observer.kind.adapter.name)
+            warn_once("storescope could not lend %s a span", observer.kind.adapter.name)
+        if span is None:
             return wrapped(*args, **kwargs)
         # What an exception says is redacted when the operation ends.
         return use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False)
