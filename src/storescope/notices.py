@@ -52,7 +52,12 @@ def warn_once(message: str, subject: str) -> None:
     level = logging.DEBUG if (message, subject) in _said else logging.WARNING
     _said.add((message, subject))
     error = sys.exc_info()[1]
-    if error is not None:
-        error.__context__ = None  # what the application raised: its text may hold what is not to be told
+    if error is None:
+        return
+    behind, error.__context__ = (
+        error.__context__,
+        None,
+    )  # the application's: its text may hold what is not to be told
     with contextlib.suppress(Exception):  # a log handler may fail; what the application called must not
         _log.log(level, message, subject, exc_info=error)
+    error.__context__ = behind

@@ -259,6 +259,66 @@ def test_a_response_hook_is_given_what_was_raised(lab: Lab, recorder: Recorder) 
 
 
 @mcpstore2
+def test_a_hook_that_raises_the_applications_exception_leaves_it_as_it_is(
+    lab: Lab, recorder: Recorder
+) -> None:
+    """What the application gets is what it would have got, with what stands behind it."""
+
+    def reraise(span: Any, call: Any, result: Any) -> None:
+        raise result
+
+    storescope.instrument(response_hook=reraise)
+    try:
+        raise KeyError("behind it")
+    except KeyError:
+        with pytest.raises(RuntimeError) as raised:
+            lab.context.call_tool("lab_rpc_error", {})
+    assert isinstance(raised.value.__context__, KeyError)
+
+
+@mcpstore2
+def test_a_hook_that_ends_the_program_leaves_nothing_behind(lab: Lab, recorder: Recorder) -> None:
+    """What is no ordinary exception passes; the next call is no part of the one that it ended."""
+
+    def interrupt(span: Any, call: Any, result: Any) -> None:
+        raise KeyboardInterrupt
+
+    storescope.instrument(response_hook=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lab.context.call_tool("lab_echo", {})
+    storescope.instrument(response_hook=lambda span, call, result: None)
+    recorder.clear()
+    lab.context.call_tool("lab_echo", {})
+    (call,) = calls(recorder)
+    assert call.parent_id == ""
+
+
+@mcpstore2
+def test_a_hook_may_call_the_store(lab: Lab, recorder: Recorder) -> None:
+    """What it calls is a part of the operation, and has no hooks of its own."""
+    called: list[Any] = []
+
+    def look(span: Any, call: Any, result: Any) -> None:
+        called.append(lab.context.call_tool("lab_echo", {}))
+
+    storescope.instrument(response_hook=look)
+    lab.context.call_tool("lab_echo", {})
+    assert len(called) == 1
+
+
+@mcpstore1
+def test_hooks_are_about_operations_and_know_in_the_end_what_the_span_says(
+    lab1: Lab1, recorder: Recorder
+) -> None:
+    """With 1.5.x the name on the wire is found inside the call: the response hook has it. Phases have no hooks."""
+    seen: list[Any] = []
+    storescope.instrument(response_hook=lambda span, call, result: seen.append(call))
+    lab1.context.call_tool("lab_echo", {"text": "hi"})
+    (call,) = seen
+    assert (call.operation, call.service, call.tool) == ("tools/call", "lab", "echo")
+
+
+@mcpstore2
 def test_a_hook_that_raises_is_logged_once(
     lab: Lab, recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,15 +452,42 @@ def test_names_in_metrics_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     shared = {semconv.MCP_METHOD_NAME: "tools/call", semconv.SERVICE_NAME: "lab"}
     with caplog.at_level(logging.WARNING):
         series = {
-            tuple(sorted(telemetry.bounded({**shared, semconv.GEN_AI_TOOL_NAME: f"tool {n}"}).items()))
+            tuple(
+                sorted(
+                    telemetry.bounded({**shared, semconv.GEN_AI_TOOL_NAME: f"tool {n}"}, exists=True).items()
+                )
+            )
             for n in range(10_000)
         }
     assert len(series) == MAX_NAMES + 1
     assert tuple(sorted({**shared, semconv.METRIC_OVERFLOW: True}.items())) in series
     known = {**shared, semconv.GEN_AI_TOOL_NAME: "tool 7"}
-    assert telemetry.bounded(known) == known
+    assert telemetry.bounded(known, exists=True) == known
     (record,) = caplog.records
     assert "more than 1000 names" in record.message
+
+
+def test_made_up_names_do_not_take_the_place_of_real_ones() -> None:
+    """Names that only failed so far have a few series of their own: a tool that exists is told from others still."""
+    telemetry = Telemetry(TracerProvider(), MeterProvider())
+    for n in range(10_000):
+        telemetry.bounded({semconv.GEN_AI_TOOL_NAME: f"made up {n}"}, exists=False)
+    echo = {semconv.GEN_AI_TOOL_NAME: "echo"}
+    assert telemetry.bounded(echo, exists=True) == echo
+    assert telemetry.bounded(echo, exists=False) == echo
+    assert telemetry.bounded({semconv.GEN_AI_TOOL_NAME: "made up 9999"}, exists=False) == {
+        semconv.METRIC_OVERFLOW: True
+    }
+
+
+def test_names_of_services_are_bounded_too() -> None:
+    """A server gives itself its name: whatever it chooses, series stay bounded."""
+    telemetry = Telemetry(TracerProvider(), MeterProvider())
+    series = {
+        tuple(telemetry.bounded({semconv.SERVICE_NAME: f"service {n}"}, exists=True).items())
+        for n in range(10_000)
+    }
+    assert len(series) == MAX_NAMES + 1
 
 
 @mcpstore2

@@ -557,6 +557,10 @@ sys.stdout.write(server.communicate()[0].decode())
 """
     assert programs.run(source, FILE | {"OTEL_SERVICE_NAME": "shop"}).stdout == "ProxyTracerProvider\n"
     assert programs.file() == ["called"]
+    light = "import sys; print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
+    server.write_text(f"{light}\nsys.stdin.read()", "utf-8")
+    assert programs.run(source, FILE | {"OTEL_SERVICE_NAME": "shop"}).stdout == "[]\n"
+    server.write_text(PRELUDE + f"{REPORT}\nwork('served'); sys.stdin.read()", "utf-8")
     awake = FILE | {"OTEL_SERVICE_NAME": "shop", "STORESCOPE_SERVERS": "on"}
     assert programs.run(source, awake).stdout == "TracerProvider\n"
     assert programs.services() == {"shop", "server"}

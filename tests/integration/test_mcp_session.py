@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ async def call_named(session: Any, tool_name: str, arguments: Any) -> Any:
     return await session.call_tool(tool_name, arguments)
 
 
+async def answer(session: Any) -> Any:
+    """Do what an application does for its users, with a tool among other things."""
+    return await call_echo(session)
+
+
 def spans_of(server: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in server.read_text("utf-8").splitlines()]
 
@@ -143,6 +149,100 @@ def test_a_callable_that_is_observed_around_it_has_the_only_span(configure: Conf
         ]
         assert (span.scope, span.name) == ("storescope", "tools/call echo")
         assert span.attributes[semconv.JSONRPC_REQUEST_ID].isdigit()
+        assert recorder.count(semconv.CLIENT_OPERATION_DURATION, gen_ai__tool__name="echo") == 1
+
+
+def test_an_excluded_tool_leaves_no_span_of_the_sdks_either(configure: Configure) -> None:
+    """Neither ours nor the SDK's own, whose error text nobody would have redacted."""
+    configure(STORESCOPE_EXCLUDED_TOOLS="ech*,rpc_*")
+    with Recorder() as recorder:
+
+        async def scenario(session: Any) -> None:
+            await session.call_tool("echo", {})
+            with pytest.raises(Exception, match="bad params"):
+                await session.call_tool("rpc_error", {})
+            await session.call_tool("add", {"a": 1, "b": 2})
+
+        run_in_lab(scenario)
+        methods = [span.attributes[semconv.MCP_METHOD_NAME] for span in recorder.spans()]
+        assert methods.count("tools/call") == 1
+        assert one(recorder, "add").status == "UNSET"
+
+
+@theirs
+def test_a_server_in_this_process_is_no_part_of_its_client(recorder: Recorder) -> None:
+    """A tool that calls another session in the same process: each request has its span, below its server's."""
+    import anyio
+    from mcp import ClientSession
+    from mcp.server.mcpserver import MCPServer
+    from mcp.shared.memory import create_client_server_memory_streams
+
+    leaf, gate = MCPServer("leaf"), MCPServer("gate")
+    sessions: dict[str, Any] = {}
+
+    @leaf.tool()
+    async def pick(text: str) -> str:
+        return text
+
+    @gate.tool()
+    async def ask(text: str) -> str:
+        answer = await sessions["leaf"].call_tool("pick", {"text": text})
+        return str(answer.content[0].text)
+
+    @contextlib.asynccontextmanager
+    async def connected(server: MCPServer) -> AsyncIterator[Any]:
+        async with (
+            create_client_server_memory_streams() as (ours, theirs),
+            anyio.create_task_group() as group,
+        ):
+            inner = server._lowlevel_server
+            group.start_soon(inner.run, *theirs, inner.create_initialization_options())
+            async with ClientSession(*ours) as session:
+                await session.initialize()
+                yield session
+            group.cancel_scope.cancel()
+
+    async def scenario() -> None:
+        async with connected(leaf) as sessions["leaf"], connected(gate) as session:
+            await session.call_tool("ask", {"text": "hi"})
+
+    asyncio.run(scenario())
+    assert one(recorder, "ask").trace_id == one(recorder, "pick").trace_id
+    for tool in ("ask", "pick"):
+        assert recorder.count(semconv.CLIENT_OPERATION_DURATION, gen_ai__tool__name=tool) == 1
+
+
+def test_a_session_without_a_hash_ends_as_before(recorder: Recorder) -> None:
+    """A subclass that has lost its hash is not observed, and nothing of ours reaches the application."""
+    from mcp import ClientSession, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
+    class Equal(ClientSession):  # noqa: PLW1641 - that is the point
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    async def scenario() -> Any:
+        parameters = StdioServerParameters(command=sys.executable, args=[str(STDIO_SERVER)])
+        async with stdio_client(parameters) as outer, ClientSession(*outer) as other:
+            await other.initialize()
+            async with stdio_client(parameters) as streams, Equal(*streams) as session:
+                await session.initialize()
+                return await call_echo(session)
+
+    assert asyncio.run(scenario()).content[0].text == "hi"
+
+
+def test_requests_inside_an_operation_that_the_user_names_are_operations(configure: Configure) -> None:
+    """A function of the application's own may do anything: the requests that it sends are told apart below it."""
+    configure(STORESCOPE_TARGETS=f"{__name__}:answer=answer")
+    with Recorder() as recorder:
+
+        async def scenario(session: Any) -> None:
+            await sys.modules[__name__].answer(session)
+
+        run_in_lab(scenario)
+        call = one(recorder, "echo")
+        assert call.parent_id == named(recorder.spans(), "answer").span_id
         assert recorder.count(semconv.CLIENT_OPERATION_DURATION, gen_ai__tool__name="echo") == 1
 
 

@@ -68,6 +68,15 @@ class Desk:
 class Special(Desk):
     pass
 
+def keyword_only(tool_name, *, args):
+    return args
+
+def anything(**given):
+    return given
+
+def search(tool_name, query):
+    return query
+
 def refuse(tool_name):
     raise ValueError(f"no {tool_name}")
 

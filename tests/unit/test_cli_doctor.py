@@ -153,6 +153,7 @@ def test_modules_that_import_each_other_are_found(site: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "error"),
     [("import gone", "ModuleNotFoundError: No module named 'gone'"), ("", "has no attribute 'make'"),
+     ("raise SystemExit(5)", "it ends the program, with exit code 5"),
      ("def make(): raise ValueError('bad day')", "ValueError: bad day"), ("make = object", "no attribute 'targets'")],
 )  # fmt: skip
 def test_a_broken_adapter_package_is_named(site: Path, source: str, error: str) -> None:
@@ -197,13 +198,16 @@ def test_callables_that_the_user_names_are_looked_up(
     assert (found["level"], words in str(found["text"])) == (level, True)
 
 
+@pytest.mark.parametrize(
+    ("source", "error"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(5)", "exit code 5")]
+)
 def test_a_named_callable_whose_module_is_broken_is_a_problem(
-    site: Path, monkeypatch: pytest.MonkeyPatch
+    site: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: str
 ) -> None:
     """What its import raises is shown."""
-    (site / "crashing.py").write_text("1 / 0")
+    (site / "crashing.py").write_text(source)
     monkeypatch.setenv("STORESCOPE_TARGETS", "crashing:call=tools/call")
-    assert "ZeroDivisionError" in str(finding("STORESCOPE_TARGETS", code=1)["text"])
+    assert error in str(finding("STORESCOPE_TARGETS", code=1)["text"])
 
 
 THEIRS = "[opentelemetry_distro]\ndistro = theirs:D\n[opentelemetry_configurator]\nconfigurator = theirs:C\n"

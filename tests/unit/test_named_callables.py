@@ -164,6 +164,26 @@ def test_bad_arguments_are_refused_as_before(desk: Desk, kind: str) -> None:
     assert raised.value.__context__ is None
 
 
+@pytest.mark.parametrize("name", ["keyword_only", "anything"])
+def test_arguments_are_found_wherever_they_are_named(desk: Desk, name: str) -> None:
+    """By a parameter that has no position, or by none at all: their size and digest are those of what was given."""
+    function = getattr(desk.observe(f"desk:{name}=tools/call"), name)
+    for text in ("a", "b"):
+        function(tool_name="echo", args={"text": text})
+
+    first, second = desk.recorder.spans()
+    assert first.attributes[semconv.REQUEST_SIZE] == len("text") + 1
+    assert first.attributes[semconv.CALL_DIGEST] != second.attributes[semconv.CALL_DIGEST]
+
+
+def test_without_known_arguments_there_is_no_digest(desk: Desk) -> None:
+    """Calls whose arguments cannot be told from the rest must not pass for the same."""
+    desk.observe("desk:search=tools/call").search("find", "a needle")
+    attributes = desk.span().attributes
+    for name in (semconv.CALL_DIGEST, semconv.CALL_DIGEST_SKIPPED, semconv.REQUEST_SIZE):
+        assert name not in attributes
+
+
 def test_what_is_not_quite_a_function_works_as_before(desk: Desk) -> None:
     """A partial function has no name, and is called like any other."""
     module = desk.observe("desk:bound=tools/call")

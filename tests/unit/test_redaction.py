@@ -94,6 +94,14 @@ def test_plain_text_is_kept(text: str) -> None:
     assert error_text(text) == text
 
 
+@pytest.mark.parametrize(
+    "text", ["密码\uff1ahunter2x", "密码: hunter2x", "口令=hunter2x", "password\uff1ahunter2x"]
+)
+def test_secrets_have_chinese_names_too(text: str) -> None:
+    """So do the colons that stand behind them."""
+    assert "hunter2x" not in Redactor().text(text)
+
+
 def test_the_name_of_a_key_is_kept() -> None:
     """A reader still sees which value was wrong, and what follows it."""
     assert redact("password=hunter2 for bob") == f"password={MASK} for bob"

@@ -71,6 +71,24 @@ def test_of_a_resources_uri_credentials_and_query_are_cut_off() -> None:
     """What is left names the resource."""
     assert public_uri("https://user:pass@example.org/a?sig=s#part") == "https://example.org/a"
     assert public_uri("lab://a") == "lab://a"
+    assert public_uri("db:bob:hunter2@host/x") == "db:host/x"
+
+
+@pytest.mark.parametrize("uri", ["https://bob:hunter2@ex\u2100mple.com/a", "https://[hunter2/"])
+def test_an_address_that_cannot_be_is_left_off(uri: str) -> None:
+    """What no parser takes may hold a password anywhere: the scheme is kept."""
+    assert public_uri(uri) == "https:"
+    assert service_identity("web", uri, None).attributes() == {
+        semconv.SERVICE_NAME: "web",
+        semconv.NETWORK_TRANSPORT: "tcp",
+        semconv.NETWORK_PROTOCOL_NAME: "http",
+    }
+
+
+def test_a_name_cannot_steer_a_terminal_or_begin_a_line() -> None:
+    """Control characters do not get into spans, metrics and warnings."""
+    call = request_subject("tools/call", ServiceIdentity("lab"), Scope(), tool="echo\nCRITICAL \x1b[31m")
+    assert call.span_name == "tools/call echo?CRITICAL ?[31m"
 
 
 def test_metrics_get_neither_scope_nor_alias_nor_uri() -> None:

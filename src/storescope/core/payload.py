@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+_CONTAINERS: Final = frozenset({dict, list, tuple})
+
 #: A payload of more parts than this is not measured: the walk would cost the caller more than the number is worth.
 MAX_PARTS: Final = 10_000
 
@@ -22,6 +24,8 @@ def text_size(value: object, max_parts: int = MAX_PARTS) -> int | None:
         kind = type(part)
         if kind is str:
             total += len(part) if part.isascii() else _utf8_length(part)
+        elif kind in _CONTAINERS and len(parts) + len(part) > max_parts:
+            return None  # before they are copied
         elif kind is dict:
             parts += part
             parts += part.values()

@@ -26,7 +26,7 @@ _MAX_BITS: Final = 2048
 _quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _MASKED: Final = _quote(MASK)
 #: Keys of an entry such as `{"name": "DB_PASSWORD", "value": ...}`.
-_NAMING: Final = ("name", "key", "header")
+_NAMING: Final = ("name", "key", "header", "Name", "Key", "Header")
 #: Text that can be a name by itself, in lists such as `["--password", ...]` and `["Cookie", ...]`.
 _NAME: Final = re.compile(r"-{0,2}[\w.-]+")
 _LONGEST_NAME: Final = 80
@@ -98,7 +98,9 @@ class _Writer:
             self._put(opening)
             name = self._name(key)
             self._put(": ")
-            if (is_secret_name(name) and not _is_plain(name, item)) or (names_secret and name == "value"):
+            if (is_secret_name(name) and not _is_plain(name, item)) or (
+                names_secret and name in ("value", "Value")
+            ):
                 self._put(_MASKED)
             else:
                 self.write(item, depth + 1)

@@ -29,6 +29,7 @@ class UnderWay(Protocol):
     """What is asked of an operation under way."""
 
     started_at: float
+    closed: bool
     is_part: bool
 
     @property
@@ -102,6 +103,8 @@ class InFlight:
 
     def _forget(self) -> None:
         """In a forked child: what was under way goes on in the parent."""
+        for operation in self._operations.values():
+            operation.closed = True  # what the child does is no part of it
         self._operations.clear()
         self._seen.clear()
         self._provided_for = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import _get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextvars import ContextVar, Token
 from time import perf_counter, thread_time
@@ -26,10 +26,21 @@ from storescope.semconv import (
     ERROR_TYPE,
     EVENT_LOOP_BLOCKED,
     GEN_AI_TOOL_NAME,
+    MCP_RESOURCE_URI,
     RESPONSE_SIZE,
     THREAD_CPU_TIME,
 )
-from storescope.stores import Attributes, Described, Outcome, PatchTarget, Role, StoreAdapter, Style, Subject
+from storescope.stores import (
+    UNKNOWN,
+    Attributes,
+    Described,
+    Outcome,
+    PatchTarget,
+    Role,
+    StoreAdapter,
+    Style,
+    Subject,
+)
 
 _CANCELLATIONS: Final = (asyncio.CancelledError, CancelledError, GeneratorExit)
 _TIMEOUTS: Final = (TimeoutError, asyncio.TimeoutError)
@@ -77,7 +88,7 @@ class OperationKind:
     def read_error(self, error: BaseException) -> Outcome:
         """Tell what an exception means: cancellation and deadlines alike for all stores, the rest by the adapter."""
         try:
-            if isinstance(error, _CANCELLATIONS):
+            if isinstance(error, _CANCELLATIONS) or _is_trios(error):
                 return Outcome(semconv.ERROR_CANCELLED)
             if isinstance(error, _TIMEOUTS):
                 return Outcome(semconv.ERROR_TIMEOUT, str(error))
@@ -94,7 +105,7 @@ class Excluded:
 
     def __init__(self) -> None:
         self.closed = False
-        self._outer = _current.get()
+        self._outer = current_operation()  # none that has ended: each would keep the one before it
         _current.set(self)
 
     def started(self) -> None:
@@ -142,7 +153,7 @@ class Operation:
         "started_at",
     )
 
-    def __init__(self, kind: OperationKind, described: Described, payload: object = None) -> None:
+    def __init__(self, kind: OperationKind, described: Described, payload: object = UNKNOWN) -> None:
         self.kind = kind
         self.started_at = perf_counter()  # until the call begins: whoever looks from another thread needs one
         self.closed = False
@@ -155,7 +166,7 @@ class Operation:
         self._canonical: list[Any] | None = None
         #: What only this call has, beside what all calls of its subject share.
         self._attributes: dict[str, AttributeValue] = {}
-        self._outer = _current.get()
+        self._outer = current_operation()  # none that has ended: each would keep the one before it
         self._attached: Token[Context] | None = None
         if not self.is_part:
             _current.set(self)
@@ -189,16 +200,20 @@ class Operation:
             attributes = self._attributes
             telemetry = self.kind.telemetry
             tool = self._subject.span_attributes.get(GEN_AI_TOOL_NAME)
-            if tool is not None:
+            if tool is not None and payload is not UNKNOWN:
                 self._canonical = telemetry.payloads.read_arguments(payload, attributes)
             if (self.kind.is_sync and _get_running_loop() is not None) or _blocks_caller.get():
                 attributes[EVENT_LOOP_BLOCKED] = True
-            if telemetry.hooks is not None:
-                service: Any = self._subject.span_attributes.get(semconv.SERVICE_NAME)
-                self._call = Call(self.operation, service, None if tool is None else str(tool), payload)
-                telemetry.hooks.on_request(span, self._call)
+            if telemetry.hooks is not None and not self.is_part:
+                telemetry.hooks.on_request(span, self._seen_by_hooks(payload))
         except Exception:
             warn_once("storescope could not describe a call of %s", self.kind.target.name)
+
+    def _seen_by_hooks(self, payload: object) -> Call:
+        known: Mapping[str, Any] = self._subject.span_attributes
+        service, tool = known.get(semconv.SERVICE_NAME), known.get(GEN_AI_TOOL_NAME)
+        self._call = Call(self.operation, service, tool, None if payload is UNKNOWN else payload)
+        return self._call
 
     @property
     def span_name(self) -> str:
@@ -259,32 +274,40 @@ class Operation:
     def finish(self, result: Any) -> None:
         """End the operation with what the call returned."""
         elapsed = perf_counter() - self.started_at
-        if operations.claim(self):
-            try:
-                adapter = self.kind.adapter
-                target = self.kind.target
-                outcome = adapter.read_result(target, result)
-                if outcome is not None and outcome.error_type is not None:
-                    outcome = self._known_error or outcome
-                elif self._described.after is not None:
-                    self._described.after(result)
-                response = adapter.read_response(target, result) if self._recording else None
-                self._end(outcome, elapsed, response, result)
-            except Exception:
-                self._give_up()
-        self.leave()
+        try:
+            if operations.claim(self):
+                self._succeed(result, elapsed)
+        finally:  # whatever a hook, or a handler of a signal, raises meanwhile
+            self.closed = True
+            self.leave()
 
     def fail(self, error: BaseException) -> None:
         """End the operation with what the call raised."""
         elapsed = perf_counter() - self.started_at
         if isinstance(error, GeneratorExit) and otel_context.get_current() is not self.context:
             self._attached = None  # a coroutine that is closed from another context leaves nothing there
-        if operations.claim(self):
-            try:
+        try:
+            if operations.claim(self):
                 self._end(self._known_error or self.kind.read_error(error), elapsed, None, error)
-            except Exception:
-                self._give_up()
-        self.leave()
+        except Exception:
+            self._give_up()
+        finally:
+            self.closed = True
+            self.leave()
+
+    def _succeed(self, result: Any, elapsed: float) -> None:
+        try:
+            adapter = self.kind.adapter
+            target = self.kind.target
+            outcome = adapter.read_result(target, result)
+            if outcome is not None and outcome.error_type is not None:
+                outcome = self._known_error or outcome
+            elif self._described.after is not None:
+                self._described.after(result)
+            response = adapter.read_response(target, result) if self._recording else None
+            self._end(outcome, elapsed, response, result)
+        except Exception:
+            self._give_up()
 
     def abandon(self) -> None:
         """End the operation although its call goes on: the program ends, and what hangs must be seen.
@@ -302,16 +325,17 @@ class Operation:
             self._end(Outcome(semconv.ERROR_UNFINISHED, message), elapsed, None, None)
         except Exception:
             self._give_up()
+        self.closed = True
 
     def _end(self, outcome: Outcome | None, elapsed: float, response: object, returned: object) -> None:
         """Describe the span while it is open, record the duration under it, and end it."""
-        self.closed = True
         telemetry = self.kind.telemetry
         subject = self._subject
         if self.excluded:
             return  # what is never ended is never exported
         histogram = self.kind.sent
-        metric_attributes = telemetry.bounded(subject.metric_attributes)
+        reached = outcome is None or (outcome.error_type is None and outcome.reached_server)
+        metric_attributes = telemetry.bounded(subject.metric_attributes, exists=reached)
         if outcome is not None:
             if outcome.error_type is not None:
                 metric_attributes = {**metric_attributes, ERROR_TYPE: outcome.error_type}
@@ -321,7 +345,7 @@ class Operation:
         if self._recording:
             self._describe(outcome, response)
             if self._call is not None and telemetry.hooks is not None:
-                telemetry.hooks.on_response(self._span, self._call, returned)
+                telemetry.hooks.on_response(self._span, self._seen_by_hooks(self._call.arguments), returned)
         if not self.is_part:
             histogram.record(elapsed, metric_attributes, self.context)
             tally.add(metric_attributes)
@@ -347,6 +371,9 @@ class Operation:
             if outcome.error_type is not None:
                 attributes[ERROR_TYPE] = outcome.error_type
                 self._span.set_status(Status(StatusCode.ERROR, payloads.error_text(outcome.message)))
+        uri = attributes.get(MCP_RESOURCE_URI) or self._subject.span_attributes.get(MCP_RESOURCE_URI)
+        if uri is not None:
+            attributes[MCP_RESOURCE_URI] = payloads.text(str(uri))
         self._span.set_attributes(attributes)
 
     def _rename(self) -> None:
@@ -354,8 +381,13 @@ class Operation:
 
     def _give_up(self) -> None:
         warn_once("storescope could not record %s", self.kind.target.name)
-        self.closed = True
         self._span.end()
+
+
+def _is_trios(error: BaseException) -> bool:
+    """Tell whether this is how trio cancels, known by name: importing trio is the application's business."""
+    kind = type(error)
+    return kind.__qualname__ == "Cancelled" and kind.__module__.partition(".")[0] == "trio"
 
 
 def method_of(subject: Subject) -> str:

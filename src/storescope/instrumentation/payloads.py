@@ -10,7 +10,6 @@ from opentelemetry.util.types import AttributeValue
 
 from storescope.core.keys import NoDigest, call_digest, canonical_arguments
 from storescope.core.payload import text_size
-from storescope.export.digest_key import digest_key
 from storescope.instrumentation.capture import captured
 from storescope.instrumentation.redaction import Redactor
 from storescope.semconv import (
@@ -39,6 +38,10 @@ class Payloads:
     def error_text(self, message: str) -> str | None:
         """Return what is shown of an error's text; None where nothing is to be, or there is nothing."""
         return (self._redactor.error_text(message) or None) if self._settings.error_text else None
+
+    def text(self, text: str) -> str:
+        """Return a text without its secrets."""
+        return self._redactor.text(text)
 
     def read_arguments(self, arguments: Any, recorded: Recorded) -> list[Any] | None:
         """Record the arguments of a tool before it is called, and return what a digest is made of, if one can be."""
@@ -71,4 +74,8 @@ class Payloads:
 
     @cached_property
     def _key(self) -> bytes:
+        from storescope.export.digest_key import (
+            digest_key,
+        )  # with it comes the SDK, which dormant servers do without
+
         return digest_key(self._settings)

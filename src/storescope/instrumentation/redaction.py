@@ -48,6 +48,20 @@ _FORMS: Final = tuple(
         ("xox", r"\bxox[abeoprs]-[\w-]{10,}"),
         ("xapp-", r"\bxapp-[\w-]{10,}"),
         ("hooks.slack.com", r"(hooks\.slack\.com/(?:services|workflows)/)[\w/-]+"),
+        ("shp", r"\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{16,}"),
+        ("_v1_", r"\bdo[opr]_v1_[0-9a-f]{20,}"),
+        ("hv", r"\bhv[sbr]\.[\w-]{16,}"),
+        ("sbp_", r"\bsbp_[0-9a-f]{16,}"),
+        ("atatt3", r"\bATATT3[\w=-]{20,}"),
+        ("lin_api_", r"\blin_api_\w{20,}"),
+        ("1//0", r"\b1//0[\w-]{20,}"),
+        ("/bot", r"(/bot)\d{6,12}:[\w-]{20,}"),
+        ("webhook", r"((?:discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)/)[\w/@-]+"),
+        ("ya29.", r"\bya29\.[\w-]{20,}"),
+        ("whsec_", r"\bwhsec_[\w+/=-]{16,}"),
+        ("dckr_", r"\bdckr_[a-z]{2,6}_[\w-]{16,}"),
+        ("age-secret-key-", r"\bAGE-SECRET-KEY-1[0-9A-Z]{20,}"),
+        ("private-lines:", r"(Private-Lines: \d{1,4}\r?\n)(?:[A-Za-z0-9+/=]{1,100}\r?\n?)+"),
         ("akia", r"\bAKIA[0-9A-Z]{16}\b"),
         ("asia", r"\bASIA[0-9A-Z]{16}\b"),
         ("aiza", r"\bAIza[\w-]{30,}"),
@@ -60,13 +74,17 @@ _FORMS: Final = tuple(
 _LONG_NAMES: Final = (
     r"password(?!less)|passwd|passphrase|passcode|pwd|secret(?!ar)|token(?!i[sz])|credential|mnemonic"
     r"|(?:api|access|account|auth|encryption|master|private|shared|signing)[ _.-]?key"
-    r"|sess(?:ion)?[_-]?id|authorization|cookie|authentication[_-]?string"
+    r"|sess(?:ion)?[_-]?id|authorization|cookie|authentication[_-]?string|connection[_-]?string|bearer"
+    r"|密码|口令|令牌|密钥"
 )
 #: What is one between other words only: `auth`, `db_pass` and `dbPass` are, `author` and `passed` are not.
-_SHORT_NAMES: Final = "pass|auth|pin|otp|sid|sig|jwt"
+_SHORT_NAMES: Final = "pass|auth|pin|otp|sid|sig|jwt|pw|dsn|cvv|cvc|ssn"
 #: What a text that holds one of these names has in it, in small letters.
 _SIGNS: Final = tuple(
-    "pass pwd secret token credential mnemonic key sess auth cookie pin otp sid sig jwt".split()
+    (
+        "pass pwd secret token credential mnemonic key sess auth cookie connection bearer"
+        " 密码 口令 令牌 密钥 pin otp sid sig jwt pw dsn cvv cvc ssn"
+    ).split()
 )
 _NAME: Final = re.compile(
     rf"(?i:{_LONG_NAMES})"
@@ -86,7 +104,7 @@ _LONGEST_NAME: Final = 80
 _GIVEN: Final = re.compile(
     r"(?<![\w.-])(?P<flag>--?[A-Za-z][\w.-]*)[ \t]{1,3}(?!-)"
     r"|(?<![\w.-])(?P<name>(?:(?i:api|access|account|auth|encryption|master|private|shared|signing) )?[\w.-]+)"
-    r"(?:\\{0,7}[\"'])?\]?\s{0,3}(?:[=-]>|%3[AaDd]|:\s?(?:str|bytes|SecretStr)\s?=|!?[:=]{1,3})\s{0,12}"
+    r"(?:\\{0,7}[\"'])?\]?\s{0,3}(?:[=-]>|%3[AaDd]|:\s?(?:str|bytes|SecretStr)\s?=|!?[:=\uff1a\uff1d]{1,3})\s{0,12}"
     r"(?:!!?[\w-]{1,20}[ \t]{1,3})?"
     r"|\([bu]?[\"'](?P<pair>[\w.-]+)[\"'],\s{0,3}"
     r"|<(?P<tag>[\w.:-]+)>"

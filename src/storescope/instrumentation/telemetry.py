@@ -23,6 +23,32 @@ _log = logging.getLogger(__name__)
 #: Names of tools and prompts that metrics tell apart; all others share one series for each of their services. Agents
 #: make names up, and every series is kept in memory for as long as the program runs.
 MAX_NAMES: Final = 1000
+#: Names besides these, that only failed so far.
+MAX_DOUBTFUL_NAMES: Final = 100
+
+
+#: The attributes of metrics whose values are names that servers, users and agents choose.
+_BOUNDED: Final = (semconv.GEN_AI_TOOL_NAME, semconv.SERVICE_NAME, semconv.GEN_AI_PROMPT_NAME)
+
+
+class _Names:
+    """The names of one kind that metrics tell apart."""
+
+    __slots__ = ("_doubtful", "_known")
+
+    def __init__(self) -> None:
+        self._known: set[object] = set()
+        self._doubtful: set[object] = set()
+
+    def admit(self, name: object, *, exists: bool) -> bool:
+        """Tell whether a name is one of those, or can become one."""
+        if name in self._known:
+            return True
+        names, most = (self._known, MAX_NAMES) if exists else (self._doubtful, MAX_DOUBTFUL_NAMES)
+        if name not in names and len(names) >= most:
+            return False
+        names.add(name)
+        return True
 
 
 class Telemetry:
@@ -68,7 +94,7 @@ class Telemetry:
         self.hooks: Hooks | None = None
         patterns = [fnmatch.translate(pattern) for pattern in settings.excluded_tools]
         self.exclusions = re.compile("|".join(patterns)) if patterns else None
-        self._names: set[object] = set()
+        self._names = {key: _Names() for key in _BOUNDED}
         self._overflowed = False
         self._has_provider = tracer_provider is not None or meter_provider is not None
         self._enabled = True
@@ -100,23 +126,26 @@ class Telemetry:
         names = attributes.get(semconv.GEN_AI_TOOL_NAME), attributes.get(semconv.TOOL_ALIAS)
         return any(isinstance(name, str) and self.exclusions.match(name) for name in names)
 
-    def bounded(self, attributes: Attributes) -> Attributes:
-        """Return the attributes of a metric, without the name of a tool or prompt beyond the first `MAX_NAMES`."""
-        name = attributes.get(semconv.GEN_AI_TOOL_NAME) or attributes.get(semconv.GEN_AI_PROMPT_NAME)
-        if name is None or name in self._names:
-            return attributes
-        if len(self._names) < MAX_NAMES:
-            self._names.add(name)
+    def bounded(self, attributes: Attributes, *, exists: bool) -> Attributes:
+        """Return the attributes of a metric, without names beyond the first `MAX_NAMES` of their kind.
+
+        A name that no call has succeeded with yet may be made up, and cannot take the place of one that `exists`.
+        """
+        excess = [
+            key
+            for key, names in self._names.items()
+            if key in attributes and not names.admit(attributes[key], exists=exists)
+        ]
+        if not excess:
             return attributes
         if not self._overflowed:
             self._overflowed = True
             _log.warning(
-                "storescope: more than %d names of tools and prompts; metrics show the others together, as %s",
-                MAX_NAMES,
+                "storescope: more than %d names of tools, prompts or services; metrics show the others together, as %s",
+                MAX_NAMES if exists else MAX_DOUBTFUL_NAMES,
                 semconv.METRIC_OVERFLOW,
             )
-        named = (semconv.GEN_AI_TOOL_NAME, semconv.GEN_AI_PROMPT_NAME)
-        kept = {key: value for key, value in attributes.items() if key not in named}
+        kept = {key: value for key, value in attributes.items() if key not in excess}
         return {**kept, semconv.METRIC_OVERFLOW: True}
 
     def enable(self, enabled: bool) -> None:

@@ -1,6 +1,7 @@
 """What real stores look like from outside."""
 
 from storescope.stores.adapter import (
+    UNKNOWN,
     Args,
     Attributes,
     Described,
@@ -17,6 +18,7 @@ from storescope.stores.adapter import (
 from storescope.stores.discovery import load_adapters
 
 __all__ = [
+    "UNKNOWN",
     "Args",
     "Attributes",
     "Described",

@@ -62,6 +62,10 @@ class Subject:
         self.metric_attributes = metric_attributes
 
 
+#: Of a payload that cannot be told from the other arguments of a call.
+UNKNOWN: Final = object()
+
+
 class Described:
     """One call, as read from the patched callable's arguments.
 
@@ -75,7 +79,7 @@ class Described:
     #: What a phase shows about the operation that it is a part of.
     outer: Subject | None = None
     #: What is sent to the server, where no parameter of the target is just that.
-    payload: object = None
+    payload: object = UNKNOWN
     #: Whether the library makes a span for the call itself, by a target of the role SPAN, and ours enriches it.
     borrows_span: bool = False
     #: Whether the call is an operation by itself, or only tells more about one that is under way.
@@ -143,8 +147,7 @@ class PatchTarget:
         names = _parameters(function)
         if inspect.isclass(owner) and not isinstance(original, staticmethod):
             names = names[1:]
-        named = (name for name in names if name in PAYLOAD_PARAMETERS)
-        payload = next(named, "") if self.operation == "tools/call" else ""
+        payload = _payload_parameter(function) if self.operation == "tools/call" else ""
         return replace(
             self, style=style, parameters=self.parameters or names, payload=self.payload or payload
         )
@@ -152,12 +155,21 @@ class PatchTarget:
 
 def _parameters(function: Any) -> tuple[str, ...]:
     """Return the names of the positional parameters; none where a native callable does not tell."""
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return tuple(parameter.name for parameter in _signature(function) if parameter.kind in positional)
+
+
+def _payload_parameter(function: Any) -> str:
+    """Return the parameter by which a tool is given its arguments, positional or not; "" where none is known."""
+    names = [parameter.name for parameter in _signature(function)]
+    return next((name for name in PAYLOAD_PARAMETERS if name in names), "")
+
+
+def _signature(function: Any) -> tuple[inspect.Parameter, ...]:
     try:
-        parameters = inspect.signature(function).parameters.values()
+        return tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return ()
-    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return tuple(parameter.name for parameter in parameters if parameter.kind in positional)
 
 
 class StoreAdapter(Protocol):

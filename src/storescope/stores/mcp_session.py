@@ -5,6 +5,7 @@ mcpstore 1.5.x calls its services through it, so that this is also what it sends
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Mapping
@@ -26,7 +27,13 @@ from storescope.stores.adapter import (
     inside_store,
 )
 from storescope.stores.mcp_responses import read_mcp_error, read_tool_response, read_tool_result
-from storescope.stores.subjects import UNKNOWN_SCOPE, ServiceIdentity, request_subject
+from storescope.stores.subjects import (
+    MAX_DESCRIPTIONS,
+    UNKNOWN_SCOPE,
+    UNKNOWN_SERVICE,
+    ServiceIdentity,
+    request_subject,
+)
 
 _SESSION: Final = "mcp.client.session"
 
@@ -41,8 +48,9 @@ def _with_trace_context(fields: Mapping[str, str], args: Args, kwargs: Kwargs) -
     request, *others = args or (kwargs["request"],)
     root = request.root
     params = root.params or _empty_params(root)
-    types = sys.modules["mcp.types"]
-    meta = types.RequestParams.Meta(**{**fields, **dict(params.meta or {})})
+    meta = params.meta or sys.modules["mcp.types"].RequestParams.Meta()
+    given = dict(meta)
+    meta = meta.model_copy(update={name: value for name, value in fields.items() if name not in given})
     carrying_root = root.model_copy(update={"params": params.model_copy(update={"meta": meta})})
     carrying = request.model_copy(update={"root": carrying_root})
     return ((carrying, *others), kwargs) if args else ((), {**kwargs, "request": carrying})
@@ -119,17 +127,9 @@ class McpSession:
             described.opens = False
             return described
         method, params = request.method, request.params
-        server = self._servers.get(session, ServiceIdentity())
-        name = getattr(params, "name", None)
+        server = self._servers.get(session, UNKNOWN_SERVICE)
         uri = getattr(params, "uri", None)
-        subject = request_subject(
-            method,
-            server,
-            UNKNOWN_SCOPE,
-            tool=name if method == "tools/call" else None,
-            prompt=name if method == "prompts/get" else None,
-            uri=None if uri is None else str(uri),
-        )
+        subject = _subject(method, server, getattr(params, "name", None), None if uri is None else str(uri))
         described = Described(
             Subject(subject.span_name, {**subject.span_attributes, **numbered}, subject.metric_attributes)
         )
@@ -154,8 +154,21 @@ class McpSession:
         return self._exit(session, _args, _kwargs)
 
     def _exit(self, session: Any, _args: Args, _kwargs: Kwargs) -> Described:
-        server = self._servers.get(session, ServiceIdentity())
+        server = self._servers.get(session, UNKNOWN_SERVICE)
         return Described(Subject("", {}, server.attributes()))
+
+
+@functools.lru_cache(maxsize=MAX_DESCRIPTIONS)
+def _subject(method: str, server: ServiceIdentity, name: str | None, uri: str | None) -> Subject:
+    """Name a request; most are made many times."""
+    return request_subject(
+        method,
+        server,
+        UNKNOWN_SCOPE,
+        tool=name if method == "tools/call" else None,
+        prompt=name if method == "prompts/get" else None,
+        uri=uri,
+    )
 
 
 def _own_span(target: PatchTarget, _instance: Any, args: Args, kwargs: Kwargs) -> Described:

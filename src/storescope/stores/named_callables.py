@@ -7,7 +7,17 @@ from functools import partial
 from typing import Any
 
 from storescope.settings import NamedCallable
-from storescope.stores.adapter import Args, Described, Kwargs, Outcome, PatchTarget, Reader, Role
+from storescope.stores.adapter import (
+    PAYLOAD_PARAMETERS,
+    UNKNOWN,
+    Args,
+    Described,
+    Kwargs,
+    Outcome,
+    PatchTarget,
+    Reader,
+    Role,
+)
 from storescope.stores.mcp_responses import read_tool_response, read_tool_result
 from storescope.stores.subjects import UNKNOWN_SCOPE, ServiceIdentity, operation_subject, request_subject
 
@@ -52,7 +62,7 @@ def _read(target: PatchTarget, _instance: Any, args: Args, kwargs: Kwargs) -> De
     if target.role is Role.OPERATION:
         return Described(operation_subject(target.operation, service, UNKNOWN_SCOPE))
     name = _text(given, "tool_name", "prompt_name", "name")
-    return Described(
+    described = Described(
         request_subject(
             target.operation,
             service,
@@ -62,6 +72,9 @@ def _read(target: PatchTarget, _instance: Any, args: Args, kwargs: Kwargs) -> De
             uri=_text(given, "uri") if target.operation == "resources/read" else None,
         )
     )
+    # Where a callable takes whatever it is given by name, no parameter of its own is the payload.
+    described.payload = next((given[name] for name in PAYLOAD_PARAMETERS if name in given), UNKNOWN)
+    return described
 
 
 def _text(given: Kwargs, *names: str) -> str | None:

@@ -69,12 +69,14 @@ def service_identity(
     """Describe a service by its configuration. Of a URL only host and port are kept."""
     if not url:
         return ServiceIdentity(name, "pipe" if command else None, None, None, protocol_version)
-    parts = urlsplit(url)
+    host, port = None, None
     try:
+        parts = urlsplit(url)
+        host = parts.hostname
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:  # not a number between 0 and 65535: the connection will fail, the span need not
-        port = None
-    return ServiceIdentity(name, "tcp", parts.hostname, port, protocol_version)
+    except ValueError:  # no host that can be, or no port: the connection will fail, the span need not
+        pass
+    return ServiceIdentity(name, "tcp", host, port, protocol_version)
 
 
 def request_subject(
@@ -124,14 +126,20 @@ def _shown(name: str | None) -> str | None:
 
 
 def _encodable(text: str) -> str:
-    """Replace what UTF-8 has no form for: an exporter would refuse the whole batch."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    """Replace what UTF-8 has no form for, or an exporter would refuse the whole batch, and what steers terminals."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def public_uri(uri: str) -> str:
     """Cut credentials, query and fragment off a URI."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no host that can be: what of it is a password nobody knows
+        return f"{uri.partition(':')[0]}:"
+    path = parts.path if parts.netloc else parts.path.rpartition("@")[2]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, query="", fragment="").geturl()
 
 
 class DescriptionCache:

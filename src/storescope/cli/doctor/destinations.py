@@ -75,6 +75,9 @@ def _to_receiver(destination: Destination, settings: Settings) -> Finding:
     return _ask_grpc(destination, settings) if by_grpc else _ask_http(destination, settings)
 
 
+#: Less room than this is none: a batch may not fit.
+_LEAST_ROOM: Final = 1024 * 1024
+
 _ASK: Final = {Kind.FILE: _to_file, Kind.NAMED: _to_another, Kind.OTLP: _to_receiver}
 
 
@@ -174,6 +177,10 @@ def _room(path: Path, settings: Settings) -> Finding:
     held = sum(file.stat().st_size for file in files if file.exists())
     limit, free = settings.directory_max_bytes, shutil.disk_usage(path).free
     text = f"{path} has {words.plural(len(files), 'file')}, {words.size(held)} of {words.size(limit)}"
+    if free < _LEAST_ROOM:
+        return problem(
+            "local files", f"{text}, and its disk is full", "Free some space, or set STORESCOPE_DIR."
+        )
     if free < limit - held:
         advice = "Free some space, or lower STORESCOPE_DIR_MAX_BYTES."
         return warning("local files", f"{text}, but only {words.size(free)} is free on its disk", advice)

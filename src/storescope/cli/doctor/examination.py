@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from storescope.cli.doctor import conflicts, destinations, installation, launcher, stores, switches
@@ -100,13 +101,17 @@ def _undisturbed() -> Iterator[list[str]]:
     propagate, write_no_bytecode = log.propagate, sys.dont_write_bytecode
     log.addHandler(handler)
     log.propagate, sys.dont_write_bytecode = False, True
+    path = sys.path[:]
+    sys.path.append(str(Path.cwd()))  # modules of the program's own are found as `python app.py` finds them
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield said
+            sys.stderr.flush()  # what a store prints when it is imported stands before the findings
     finally:
         log.removeHandler(handler)
         log.propagate, sys.dont_write_bytecode = propagate, write_no_bytecode
+        sys.path[:] = path
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:

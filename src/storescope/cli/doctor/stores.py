@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def adapters(settings: Settings) -> Iterator[Finding]:
             yield warning(entry_point.name, "is switched off by STORESCOPE_DISABLED_STORES", advice)
             continue
         try:
-            examined.append(_examine(entry_point.name, entry_point.load()()))
+            with _outlived():
+                examined.append(_examine(entry_point.name, entry_point.load()()))
         except Exception as error:
             yield _cannot_be_loaded(entry_point, error)
     known = {adapter.package for adapter in examined if adapter.observes}
@@ -83,9 +85,7 @@ def named_callables(settings: Settings) -> Iterator[Finding]:
         try:
             module = _import(target.module)
         except _Missing as missing:
-            advice = (
-                "Correct it, or leave it: a module beside your program is found there, and not from here."
-            )
+            advice = "Correct it, or run this in the folder of your program: modules are found there too."
             yield warning("STORESCOPE_TARGETS", f"{name}: {missing}", advice)
         except Exception as error:
             advice = f"Import {target.module} by itself to see what it lacks."
@@ -138,9 +138,19 @@ def _import_all(modules: Iterable[str]) -> tuple[dict[str, ModuleType], dict[str
     return found, broken
 
 
+@contextlib.contextmanager
+def _outlived() -> Iterator[None]:
+    """Outlive modules that end the program which imports them."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ImportError(f"it ends the program, with exit code {error.code}") from error
+
+
 def _import(module: str) -> ModuleType:
     try:
-        return import_module(module)
+        with _outlived():
+            return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise

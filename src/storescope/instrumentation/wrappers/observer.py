@@ -61,7 +61,8 @@ class Observer:
         self.read = kind.adapter.reader(kind.target)
         role = kind.target.role
         parameters, self._payload = kind.target.parameters, kind.target.payload
-        self._payload_position = parameters.index(self._payload) if self._payload else sys.maxsize
+        by_position = self._payload in parameters
+        self._payload_position = parameters.index(self._payload) if by_position else sys.maxsize
         self._opens = role in (Role.REQUEST, Role.OPERATION)
         self.carries = kind.target.carry is not None
 
@@ -76,7 +77,7 @@ class Observer:
             if get_current() and not is_instrumentation_enabled():  # an empty context suppresses nothing
                 return None
             outer = current_operation()
-            if outer is not None:
+            if outer is not None and not self._is_apart_from(outer):
                 return self._begin_inside(outer, instance, args, kwargs)
             if not self._opens:
                 return None
@@ -86,13 +87,27 @@ class Observer:
             if telemetry.exclusions is not None and telemetry.excludes(described.subject):
                 return Excluded()
             position = self._payload_position
-            payload = args[position] if position < len(args) else kwargs.get(self._payload, described.payload)
+            if position < len(args):
+                payload = args[position]
+            else:
+                payload = kwargs.get(self._payload) if self._payload else described.payload
             return (BorrowingOperation if described.borrows_span else Operation)(
                 self.kind, described, payload
             )
         except Exception:
             warn_once("storescope could not read a call of %s", self.kind.target.name)
             return None
+
+    def _is_apart_from(self, outer: Operation | Excluded) -> bool:
+        """Whether this is no part of `outer`, though it runs inside.
+
+        Below a request of a library's session there is only its server, which may run in this very process; and what
+        the user has named may do anything.
+        """
+        if isinstance(outer, Excluded) or outer.excluded:
+            return False
+        is_users = outer.kind.target.required and not outer.kind.is_request
+        return is_users or isinstance(outer, BorrowingOperation)
 
     def _begin_inside(
         self, outer: Operation | Excluded, instance: Any, args: Args, kwargs: Kwargs

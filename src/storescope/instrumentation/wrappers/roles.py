@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from opentelemetry.trace import NoOpTracer, use_span
+from opentelemetry.trace import INVALID_SPAN, NoOpTracer, use_span
 
 from storescope import semconv
 from storescope.instrumentation.forks import lineage
-from storescope.instrumentation.operation import Operation, context_to_take_along, current_operation
+from storescope.instrumentation.operation import Excluded, Operation, context_to_take_along, current_operation
 from storescope.instrumentation.wrappers.observer import Observer
 from storescope.instrumentation.wrappers.styles import Wrapper, passing_for_the_wrapped
 from storescope.notices import warn_once
@@ -63,12 +64,18 @@ def leave(observer: Observer) -> Wrapper:
         try:
             return await wrapped(*args, **kwargs)
         finally:
-            entered = _entered.pop(instance, None)
-            if entered is not None:
-                error = args[1] if len(args) > 1 else kwargs.get("exc_val")
-                _record_session(observer, instance, perf_counter() - entered, error)
+            _leave(observer, instance, args[1] if len(args) > 1 else kwargs.get("exc_val"))
 
     return passing_for_the_wrapped(run)
+
+
+def _leave(observer: Observer, instance: Any, error: BaseException | None) -> None:
+    try:
+        entered = _entered.pop(instance, None)
+    except TypeError:
+        return  # of a class whose instances have no hash: it was never noted
+    if entered is not None:
+        _record_session(observer, instance, perf_counter() - entered, error)
 
 
 def _record_session(observer: Observer, instance: Any, elapsed: float, error: BaseException | None) -> None:
@@ -92,6 +99,8 @@ def lent_span(observer: Observer) -> Wrapper:
         span = None
         try:
             operation = current_operation()
+            if isinstance(operation, Excluded):
+                return nullcontext(INVALID_SPAN)
             if isinstance(operation, Operation) and (described := observer.read(instance, args, kwargs)):
                 span = operation.span_for(observer.kind.target.operation, described.subject)
         except Exception:
