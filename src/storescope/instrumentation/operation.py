@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
@@ -153,9 +154,15 @@ class Operation:
         "started_at",
     )
 
-    def __init__(self, kind: OperationKind, described: Described, payload: object = UNKNOWN) -> None:
+    def __init__(
+        self,
+        kind: OperationKind,
+        described: Described,
+        outer: Operation | Excluded | None,
+        payload: object = UNKNOWN,
+    ) -> None:
         self.kind = kind
-        self.started_at = perf_counter()  # until the call begins: whoever looks from another thread needs one
+        self.started_at = math.inf  # until the call begins; other threads may look
         self.closed = False
         #: Whether its name, once it is known, is one that is not to be recorded: nothing of it is.
         self.excluded = False
@@ -166,7 +173,7 @@ class Operation:
         self._canonical: list[Any] | None = None
         #: What only this call has, beside what all calls of its subject share.
         self._attributes: dict[str, AttributeValue] = {}
-        self._outer = current_operation()  # none that has ended: each would keep the one before it
+        self._outer = outer  # none that has ended: each would keep the one before it
         self._attached: Token[Context] | None = None
         if not self.is_part:
             _current.set(self)
@@ -276,7 +283,17 @@ class Operation:
         elapsed = perf_counter() - self.started_at
         try:
             if operations.claim(self):
-                self._succeed(result, elapsed)
+                adapter = self.kind.adapter
+                target = self.kind.target
+                outcome = adapter.read_result(target, result)
+                if outcome is not None and outcome.error_type is not None:
+                    outcome = self._known_error or outcome
+                elif self._described.after is not None:
+                    self._described.after(result)
+                response = adapter.read_response(target, result) if self._recording else None
+                self._end(outcome, elapsed, response, result)
+        except Exception:
+            self._give_up()
         finally:  # whatever a hook, or a handler of a signal, raises meanwhile
             self.closed = True
             self.leave()
@@ -294,20 +311,6 @@ class Operation:
         finally:
             self.closed = True
             self.leave()
-
-    def _succeed(self, result: Any, elapsed: float) -> None:
-        try:
-            adapter = self.kind.adapter
-            target = self.kind.target
-            outcome = adapter.read_result(target, result)
-            if outcome is not None and outcome.error_type is not None:
-                outcome = self._known_error or outcome
-            elif self._described.after is not None:
-                self._described.after(result)
-            response = adapter.read_response(target, result) if self._recording else None
-            self._end(outcome, elapsed, response, result)
-        except Exception:
-            self._give_up()
 
     def abandon(self) -> None:
         """End the operation although its call goes on: the program ends, and what hangs must be seen.
@@ -371,10 +374,14 @@ class Operation:
             if outcome.error_type is not None:
                 attributes[ERROR_TYPE] = outcome.error_type
                 self._span.set_status(Status(StatusCode.ERROR, payloads.error_text(outcome.message)))
+        if self._canonical is None:
+            self._redact_uri(attributes)
+        self._span.set_attributes(attributes)
+
+    def _redact_uri(self, attributes: dict[str, AttributeValue]) -> None:
         uri = attributes.get(MCP_RESOURCE_URI) or self._subject.span_attributes.get(MCP_RESOURCE_URI)
         if uri is not None:
-            attributes[MCP_RESOURCE_URI] = payloads.text(str(uri))
-        self._span.set_attributes(attributes)
+            attributes[MCP_RESOURCE_URI] = self.kind.telemetry.payloads.text(str(uri))
 
     def _rename(self) -> None:
         self._span.update_name(self._subject.span_name)

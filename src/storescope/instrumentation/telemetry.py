@@ -27,24 +27,20 @@ MAX_NAMES: Final = 1000
 MAX_DOUBTFUL_NAMES: Final = 100
 
 
-#: The attributes of metrics whose values are names that servers, users and agents choose.
-_BOUNDED: Final = (semconv.GEN_AI_TOOL_NAME, semconv.SERVICE_NAME, semconv.GEN_AI_PROMPT_NAME)
-
-
 class _Names:
     """The names of one kind that metrics tell apart."""
 
-    __slots__ = ("_doubtful", "_known")
+    __slots__ = ("_doubtful", "known")
 
     def __init__(self) -> None:
-        self._known: set[object] = set()
+        self.known: set[object] = set()
         self._doubtful: set[object] = set()
 
     def admit(self, name: object, *, exists: bool) -> bool:
         """Tell whether a name is one of those, or can become one."""
-        if name in self._known:
+        if name in self.known:
             return True
-        names, most = (self._known, MAX_NAMES) if exists else (self._doubtful, MAX_DOUBTFUL_NAMES)
+        names, most = (self.known, MAX_NAMES) if exists else (self._doubtful, MAX_DOUBTFUL_NAMES)
         if name not in names and len(names) >= most:
             return False
         names.add(name)
@@ -94,7 +90,12 @@ class Telemetry:
         self.hooks: Hooks | None = None
         patterns = [fnmatch.translate(pattern) for pattern in settings.excluded_tools]
         self.exclusions = re.compile("|".join(patterns)) if patterns else None
-        self._names = {key: _Names() for key in _BOUNDED}
+        self._tools, self._services = _Names(), _Names()
+        self._names = {
+            semconv.GEN_AI_TOOL_NAME: self._tools,
+            semconv.SERVICE_NAME: self._services,
+            semconv.GEN_AI_PROMPT_NAME: _Names(),
+        }
         self._overflowed = False
         self._has_provider = tracer_provider is not None or meter_provider is not None
         self._enabled = True
@@ -131,6 +132,9 @@ class Telemetry:
 
         A name that no call has succeeded with yet may be made up, and cannot take the place of one that `exists`.
         """
+        tool, service = attributes.get(semconv.GEN_AI_TOOL_NAME), attributes.get(semconv.SERVICE_NAME)
+        if tool in self._tools.known and service in self._services.known:
+            return attributes  # as most calls are
         excess = [
             key
             for key, names in self._names.items()

@@ -91,9 +91,8 @@ class Observer:
                 payload = args[position]
             else:
                 payload = kwargs.get(self._payload) if self._payload else described.payload
-            return (BorrowingOperation if described.borrows_span else Operation)(
-                self.kind, described, payload
-            )
+            opens = BorrowingOperation if described.borrows_span else Operation
+            return opens(self.kind, described, outer, payload)
         except Exception:
             warn_once("storescope could not read a call of %s", self.kind.target.name)
             return None
@@ -122,7 +121,7 @@ class Observer:
         if described.outer is not None and outer.kind.is_request:
             outer.refine(described.outer)
         if self.kind.target.role is Role.PHASE:
-            return Phase(self.kind, described)
+            return Phase(self.kind, described, outer)
         outer.refine(described.subject)
         return Inside(self.kind, outer)
 
