@@ -31,6 +31,7 @@ from storescope.instrumentation.telemetry import Telemetry
 from storescope.stores import Described, Outcome, PatchTarget, Reader, Role, Style, Subject
 
 SHOP = '''
+import asyncio
 import types
 
 @types.coroutine
@@ -53,6 +54,9 @@ class Store(Base):
 
     async def wait(self):
         await suspend()
+
+    def promise(self):
+        return asyncio.get_running_loop().create_future()
 
     @staticmethod
     def build(text="hi"):
@@ -78,6 +82,7 @@ class Shop:
         PatchTarget("shop", "Store.call", Role.REQUEST, "call", Style.SYNC, ("text",)),
         PatchTarget("shop", "Store.call_async", Role.REQUEST, "call", Style.COROUTINE, ("text",)),
         PatchTarget("shop", "Store.wait", Role.OPERATION, "wait", Style.COROUTINE),
+        PatchTarget("shop", "Store.promise", Role.OPERATION, "promise", Style.FUTURE),
         PatchTarget("shop", "Store.build", Role.OPERATION, "build", Style.SYNC, ("text",)),
         PatchTarget("shop", "Store.make", Role.OPERATION, "make", Style.SYNC, ("text",)),
         PatchTarget("shop", "Store.inherited", Role.OPERATION, "inherited"),
@@ -166,8 +171,8 @@ def test_undoing_brings_the_raw_values_back(bench: Bench, order: str) -> None:
             patchers.append(bench.patch())
         else:
             assert wrappers(raw_values(shop)) == {
-                "Store.call", "Store.call_async", "Store.wait", "Store.build", "Store.make", "Store.inherited",
-                "Special.call", "shop.open_store",
+                "Store.call", "Store.call_async", "Store.wait", "Store.promise", "Store.build", "Store.make",
+                "Store.inherited", "Special.call", "shop.open_store",
             }  # fmt: skip
             patchers[-1].undo()
 
@@ -353,3 +358,20 @@ def test_a_coroutine_that_is_closed_before_its_first_step_is_not_reported(
     gc.collect()
     assert [str(warning.message) for warning in recwarn] == []
     assert bench.names() == []
+
+
+def test_what_a_loop_leaves_behind_is_not_under_way_for_ever(bench: Bench) -> None:
+    """A future that nobody holds any more is ended by the next call, as unfinished, and counted no longer."""
+    shop = importlib.import_module("shop")
+    bench.patch()
+
+    async def leave() -> None:
+        for _ in range(5):
+            shop.Store().promise()
+
+    asyncio.run(leave())
+    gc.collect()
+    shop.Store().call()
+    left = [span for span in bench.spans() if span.name == "promise shop"]
+    assert [(span.attributes or {})["error.type"] for span in left] == ["storescope.unfinished"] * 5
+    assert all("its event loop had ended" in str(span.status.description) for span in left)

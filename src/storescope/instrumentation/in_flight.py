@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -40,8 +41,8 @@ class UnderWay(Protocol):
     def metric_attributes(self) -> Mapping[str, AttributeValue]:
         """What it is recorded by."""
 
-    def abandon(self) -> None:
-        """End it, because the program ends."""
+    def abandon(self, why: str) -> None:
+        """End it, though its call has not returned."""
 
 
 class InFlight:
@@ -49,6 +50,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._operations: dict[int, UnderWay] = {}
+        #: Operations whose futures nobody holds any more.
+        self._given_up: deque[UnderWay] = deque()
         self._seen: set[_Key] = set()
         self._stuck_after = 0.0
         self._watch: _Watch | None = None
@@ -63,16 +66,27 @@ class InFlight:
         """Take an operation in that begins."""
         if not self._provided_for:
             self._provide()
+        if self._given_up:
+            self._end_given_up()
         self._operations[id(operation)] = operation
 
     def claim(self, operation: UnderWay) -> bool:
         """Let an operation go that ends; False where it has been ended by another thread already."""
         return self._operations.pop(id(operation), None) is not None
 
+    def give_up(self, operation: UnderWay) -> None:
+        """Have an operation ended, soon: this is called where objects are destroyed, and may not wait for a lock."""
+        self._given_up.append(operation)
+
+    def _end_given_up(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._given_up.popleft().abandon("its event loop had ended")
+
     def close_all(self) -> None:
         """End what is still under way, innermost first: the program ends, and what hangs would not be seen."""
         for operation in reversed(list(self._operations.values())):
-            operation.abandon()
+            operation.abandon("the program ended")
 
     def stop(self) -> None:
         """Watch no longer; what is under way may still end."""
@@ -106,6 +120,7 @@ class InFlight:
         for operation in self._operations.values():
             operation.closed = True  # what the child does is no part of it
         self._operations.clear()
+        self._given_up.clear()
         self._seen.clear()
         self._provided_for = False
         self._watch = None

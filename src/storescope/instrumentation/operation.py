@@ -312,8 +312,8 @@ class Operation:
             self.closed = True
             self.leave()
 
-    def abandon(self) -> None:
-        """End the operation although its call goes on: the program ends, and what hangs must be seen.
+    def abandon(self, why: str) -> None:
+        """End the operation although its call has not returned: what hangs must be seen.
 
         May run in another thread than the call, and leaves that one's context alone.
         """
@@ -324,7 +324,7 @@ class Operation:
         self._cpu_started = None
         self._attributes[semconv.OPERATION_AGE] = elapsed
         try:
-            message = f"the program ended when this had run for {elapsed:.3f} s"
+            message = f"{why} when this had run for {elapsed:.3f} s"
             self._end(Outcome(semconv.ERROR_UNFINISHED, message), elapsed, None, None)
         except Exception:
             self._give_up()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from storescope.instrumentation.in_flight import operations
+from storescope.instrumentation.operation import Operation
 from storescope.instrumentation.wrappers.observer import Observed, Observer
 from storescope.notices import warn_once
 from storescope.stores import Args, Kwargs
@@ -51,7 +53,7 @@ def _follow(operation: Observed, result: Any) -> None:
         operation.finish(result)
         return
     try:
-        result.add_done_callback(partial(_end, operation))
+        result.add_done_callback(_Follower(operation))
     except Exception:
         warn_once("storescope could not follow a %s", type(result).__name__)
     operation.started()
@@ -117,6 +119,24 @@ def _fit(signature: inspect.Signature | None, args: Args, kwargs: Kwargs) -> boo
         except TypeError:
             return False
     return True
+
+
+class _Follower:
+    """Ends an operation with its future; where that is destroyed undone, as by the end of its loop, gives it up."""
+
+    __slots__ = ("_operation",)
+
+    def __init__(self, operation: Observed) -> None:
+        self._operation: Observed | None = operation
+
+    def __call__(self, future: Future[Any]) -> None:
+        operation, self._operation = self._operation, None
+        if operation is not None:
+            _end(operation, future)
+
+    def __del__(self) -> None:
+        if isinstance(self._operation, Operation):
+            operations.give_up(self._operation)
 
 
 def _end(operation: Observed, future: Future[Any]) -> None:
