@@ -213,6 +213,15 @@ def test_a_named_callable_whose_module_is_broken_is_a_problem(
 THEIRS = "[opentelemetry_distro]\ndistro = theirs:D\n[opentelemetry_configurator]\nconfigurator = theirs:C\n"
 
 
+def test_releases_of_opentelemetry_that_do_not_fit_are_a_warning(site: Path) -> None:
+    """As where one of them was installed later, with another in tow."""
+    install(site, "opentelemetry-api", "1.0.1")
+    found = finding("OpenTelemetry", code=0)
+    assert found["level"] == "warning"
+    assert "needs opentelemetry-api" in str(found["text"])
+    assert "and 1.0.1 is installed" in str(found["text"])
+
+
 @pytest.mark.parametrize(
     ("subject", "variable", "other"),
     [

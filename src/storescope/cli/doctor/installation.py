@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ _PACKAGES: Final = (
     "opentelemetry-instrumentation",
     "opentelemetry-exporter-otlp",
 )
+_PIN: Final = re.compile(r"(opentelemetry-[\w-]+)\s*==\s*([\w.]+)")
 _TRIED: Final = ((3, 10), (3, 14))
 
 
@@ -52,8 +54,20 @@ def opentelemetry(_: Settings) -> Iterator[Finding]:
         yield problem(
             "OpenTelemetry", f"{', '.join(missing)} missing", f"Run: pip install {' '.join(missing)}"
         )
+    elif mismatches := list(_mismatches()):
+        advice = "Install all that needs OpenTelemetry in one go, so that its releases fit together."
+        yield warning("OpenTelemetry", "; ".join(mismatches), advice)
     else:
         yield ok("OpenTelemetry", ", ".join(found))
+
+
+def _mismatches() -> Iterator[str]:
+    """Say which packages are beside another release of one that they are pinned to."""
+    for name in _PACKAGES:
+        for requirement in requires(name) or ():
+            pin = _PIN.match(requirement)
+            if pin and "extra" not in requirement and (installed := version(pin[1])) != pin[2]:
+                yield f"{name} {version(name)} needs {pin[1]} {pin[2]}, and {installed} is installed"
 
 
 def command(_: Settings) -> Iterator[Finding]:
