@@ -21,7 +21,7 @@ demo: $(NEWEST)/.installed
 test: $(NEWEST)/.installed-test $(OLDEST)/.installed-test $(V1)/.installed-test
 	@status=0; \
 	echo "== mcpstore 2.x, newest"; $(NEWEST)/bin/python -m pytest || status=1; \
-	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m 'mcpstore2 or anystore' tests/integration || status=1; \
+	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m mcpstore2 tests/integration || status=1; \
 	echo "== mcpstore 1.5.18"; STORESCOPE_TEST_MCP2_PYTHON=$(NEWEST)/bin/python \
 		$(V1)/bin/python -m pytest -m 'mcpstore1 or anystore or mcpsdk' tests/integration || status=1; \
 	exit $$status
