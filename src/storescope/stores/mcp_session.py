@@ -48,9 +48,12 @@ def _with_trace_context(fields: Mapping[str, str], args: Args, kwargs: Kwargs) -
     request, *others = args or (kwargs["request"],)
     root = request.root
     params = root.params or _empty_params(root)
-    meta = params.meta or sys.modules["mcp.types"].RequestParams.Meta()
-    given = dict(meta)
-    meta = meta.model_copy(update={name: value for name, value in fields.items() if name not in given})
+    if params.meta is None:
+        meta = sys.modules["mcp.types"].RequestParams.Meta(**fields)
+    else:
+        given = dict(params.meta)
+        fields = {name: value for name, value in fields.items() if name not in given}
+        meta = params.meta.model_copy(update=fields)
     carrying_root = root.model_copy(update={"params": params.model_copy(update={"meta": meta})})
     carrying = request.model_copy(update={"root": carrying_root})
     return ((carrying, *others), kwargs) if args else ((), {**kwargs, "request": carrying})
