@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from integration.harness import STDIO_SERVER, Runner, Span, named
@@ -27,6 +28,19 @@ Configure = Callable[..., None]
 
 mcpstore1 = pytest.mark.mcpstore1
 mcpstore2 = pytest.mark.mcpstore2
+
+
+LabT = TypeVar("LabT", Lab, Lab1)
+
+
+@contextlib.contextmanager
+def observed(laboratory: Callable[[Path], LabT], folder: Path) -> Iterator[tuple[LabT, Recorder]]:
+    """Observe a store, as the settings of this moment say; what its set-up recorded is forgotten."""
+    with Recorder() as recorder:
+        lab = laboratory(folder)
+        recorder.clear()
+        yield lab, recorder
+        lab.close()
 
 
 def calls(recorder: Recorder) -> list[Span]:
@@ -130,34 +144,25 @@ def check_capture(call: Callable[..., Any], recorder: Recorder) -> None:
 def test_payloads_are_recorded_where_they_are_asked_for(tmp_path: Path, configure: Configure) -> None:
     """`STORESCOPE_CAPTURE` records arguments and results, without their secrets."""
     configure(STORESCOPE_CAPTURE="arguments,results")
-    with Recorder() as recorder:
-        lab = Lab(tmp_path)
-        recorder.clear()
+    with observed(Lab, tmp_path) as (lab, recorder):
         check_capture(lab.context.call_tool, recorder)
-        lab.close()
 
 
 @mcpstore1
 def test_payloads_of_1x_are_recorded_where_they_are_asked_for(tmp_path: Path, configure: Configure) -> None:
     """The same with mcpstore 1.5.x."""
     configure(STORESCOPE_CAPTURE="arguments,results")
-    with Recorder() as recorder:
-        lab1 = Lab1(tmp_path)
-        recorder.clear()
+    with observed(Lab1, tmp_path) as (lab1, recorder):
         check_capture(lab1.context.call_tool, recorder)
-        lab1.close()
 
 
 @mcpstore2
 def test_one_of_them_is_recorded_alone_and_cut(tmp_path: Path, configure: Configure) -> None:
     """What is not asked for is left off; what is too long is cut at a character."""
     configure(STORESCOPE_CAPTURE="results", STORESCOPE_CAPTURE_LIMIT="7")
-    with Recorder() as recorder:
-        lab = Lab(tmp_path)
-        recorder.clear()
+    with observed(Lab, tmp_path) as (lab, recorder):
         lab.context.call_tool("lab_echo", {"text": "ééééé"})
         (span,) = calls(recorder)
-        lab.close()
     assert semconv.GEN_AI_TOOL_CALL_ARGUMENTS not in span.attributes
     assert span.attributes[semconv.GEN_AI_TOOL_CALL_RESULT] == '"ééé'
 
@@ -202,12 +207,9 @@ def _is_json(payload: Any) -> bool:
 def test_the_users_pattern_is_taken_out_too(tmp_path: Path, configure: Configure) -> None:
     """`STORESCOPE_REDACT` holds for error texts as for payloads."""
     configure(STORESCOPE_CAPTURE="arguments", STORESCOPE_REDACT="acme-[0-9]+|no such")
-    with Recorder() as recorder:
-        lab = Lab(tmp_path)
-        recorder.clear()
+    with observed(Lab, tmp_path) as (lab, recorder):
         lab.context.call_tool("lab_fail", {"text": "acme-123"})
         (span,) = calls(recorder)
-        lab.close()
     assert span.attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] == '{"text": "[redacted]"}'
     assert span.message == "[redacted] thing password=[redacted]"
 
@@ -358,9 +360,7 @@ def check_exclusion(call: Callable[..., Any], recorder: Recorder) -> None:
 def test_excluded_tools_are_not_recorded(tmp_path: Path, configure: Configure, pattern: str) -> None:
     """A pattern of a tool's name, on the wire or in the store, leaves its calls out of traces and metrics."""
     configure(STORESCOPE_EXCLUDED_TOOLS=pattern)
-    with Recorder() as recorder:
-        lab = Lab(tmp_path)
-        recorder.clear()
+    with observed(Lab, tmp_path) as (lab, recorder):
         check_exclusion(lab.context.call_tool, recorder)
 
         async def scenario(store: Any, context: Any) -> None:
@@ -370,7 +370,6 @@ def test_excluded_tools_are_not_recorded(tmp_path: Path, configure: Configure, p
             assert calls(recorder) == []
 
         run_async(tmp_path, scenario)
-        lab.close()
 
 
 @pytest.mark.parametrize("pattern", ["echo", "lab_echo"])
@@ -378,11 +377,8 @@ def test_excluded_tools_are_not_recorded(tmp_path: Path, configure: Configure, p
 def test_excluded_tools_of_1x_are_not_recorded(tmp_path: Path, configure: Configure, pattern: str) -> None:
     """With mcpstore 1.5.x neither the call nor its phases are."""
     configure(STORESCOPE_EXCLUDED_TOOLS=pattern)
-    with Recorder() as recorder:
-        lab1 = Lab1(tmp_path)
-        recorder.clear()
+    with observed(Lab1, tmp_path) as (lab1, recorder):
         check_exclusion(lab1.context.call_tool, recorder)
-        lab1.close()
 
 
 @pytest.mark.anystore

@@ -7,28 +7,16 @@ import json
 import logging
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from integration.harness import Runner
 from receivers import http_receiver
-from unit.desk import SOURCE, Desk, Warnings, a_desk
+from unit.desk import SOURCE, Desk, Warnings
 
 from storescope import semconv
 from storescope.instrumentation.telemetry import MAX_NAMES
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with a_desk(tmp_path, monkeypatch) as bench:
-        yield bench
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Warnings:
-    return Warnings(caplog)
 
 
 class Raising:

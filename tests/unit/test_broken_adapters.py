@@ -8,11 +8,10 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.desk import Desk, Warnings, a_desk
+from unit.desk import Desk, Warnings
 from unit.installed import install
 
 from storescope import semconv
@@ -115,17 +114,6 @@ UNNOTICED = {
 }
 #: What some releases of the SDK take, and others do not.
 SOMETIMES_NOTICED = {"attributes are garbage"}
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with a_desk(tmp_path, monkeypatch) as bench:
-        yield bench
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Warnings:
-    return Warnings(caplog)
 
 
 @contextmanager

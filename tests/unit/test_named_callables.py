@@ -7,21 +7,14 @@ import importlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from integration.harness import Runner
-from unit.desk import SOURCE, Desk, a_desk
+from unit.desk import SOURCE, Desk
 
 from storescope import semconv
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with a_desk(tmp_path, monkeypatch) as bench:
-        yield bench
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
