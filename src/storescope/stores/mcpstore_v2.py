@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from storescope import semconv
 from storescope.stores.adapter import Described, Outcome, PatchTarget, Reader, Role, Style, Subject
+from storescope.stores.mcp_responses import read_tool_result
 from storescope.stores.mcpstore_v2_targets import FROM_MEMORY, TARGETS
 from storescope.stores.subjects import (
     UNKNOWN_SCOPE,
@@ -90,7 +91,7 @@ class McpstoreV2:
         """Read `{"content": …, "is_error": …}`; whatever else a native returns is a success."""
         if target.operation == "tools/call":
             if isinstance(result, dict) and result.get("is_error"):
-                return Outcome(semconv.ERROR_TOOL, _first_text(result))
+                return read_tool_result(result)
         elif target.operation == "resources/read":
             return _read_resource(result)
         return None
@@ -309,11 +310,6 @@ def _subject(
         prompt=_text_or_none(given.get("prompt_name")) if target.operation == "prompts/get" else None,
         uri=_text_or_none(given.get("uri")) if target.operation == "resources/read" else None,
     )
-
-
-def _first_text(result: Mapping[str, Any]) -> str:
-    texts = (part.get("text") for part in result.get("content") or ())
-    return next((text for text in texts if isinstance(text, str)), "")
 
 
 def _read_resource(result: Any) -> Outcome | None:
