@@ -23,7 +23,7 @@ test: $(NEWEST)/.installed-test $(OLDEST)/.installed-test $(V1)/.installed-test
 	echo "== mcpstore 2.x, newest"; $(NEWEST)/bin/python -m pytest || status=1; \
 	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m mcpstore2 tests/integration || status=1; \
 	echo "== mcpstore 1.5.18"; STORESCOPE_TEST_MCP2_PYTHON=$(NEWEST)/bin/python \
-		$(V1)/bin/python -m pytest -m 'mcpstore1 or anystore or mcpsdk' tests/integration || status=1; \
+		$(V1)/bin/python -m pytest -m 'mcpstore1 or anystore or mcpsdk' tests/guide tests/integration || status=1; \
 	exit $$status
 
 # Needs Go as well: Jaeger and the Collector are built, once, into a cache outside the tree.
@@ -34,7 +34,7 @@ e2e: $(NEWEST)/.installed-e2e $(V1)/.installed-e2e
 	echo "== mcpstore 1.5.18"; $(V1)/bin/python -m pytest -m 'mcpstore1 or anystore' tests/e2e || status=1; \
 	exit $$status
 
-bench: $(NEWEST)/.installed-test $(V1)/.installed-test
+bench: $(NEWEST)/.installed-bench $(V1)/.installed-test
 	@$(NEWEST)/bin/python -m tests.benchmarks
 
 lint: $(NEWEST)/.installed-lint
@@ -54,7 +54,7 @@ clean:
 
 # Dependency groups need pip 25.1. Each group is installed by a rule of its own, so that one run of make may ask for two.
 .SECONDEXPANSION:
-$(foreach group,test e2e lint,$(addsuffix /.installed-$(group),$(NEWEST) $(OLDEST) $(V1))): $$(@D)/.installed
+$(foreach group,test bench e2e lint,$(addsuffix /.installed-$(group),$(NEWEST) $(OLDEST) $(V1))): $$(@D)/.installed
 	$(@D)/bin/python $(INSTALL) 'pip>=25.1'
 	$(@D)/bin/python $(INSTALL) --group $(subst .installed-,,$(@F))
 	@touch $@

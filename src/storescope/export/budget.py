@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from storescope.after_fork import after_fork
+from storescope.core.forks import after_fork
 
 #: The part of the time that is kept for writing what was not sent, and for the interpreter to end.
 _RESERVE: Final = 0.25

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from opentelemetry import metrics
 
 from storescope import semconv
-from storescope.after_fork import after_fork
+from storescope.core.forks import after_fork
 from storescope.export.budget import ExitBudget
 from storescope.export.destination import Destination, Signal
 from storescope.export.otlp import Refused

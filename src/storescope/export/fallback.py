@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from storescope.after_fork import after_fork
+from storescope.core.forks import after_fork
 from storescope.export.budget import ExitBudget
 from storescope.export.delivery import Delivery, OtlpDelivery
 

@@ -11,7 +11,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import MeterProvider
 
 from storescope import semconv
-from storescope.after_fork import after_fork
+from storescope.core.forks import after_fork
 from storescope.stores import PatchTarget, Role, StoreAdapter
 
 _log = logging.getLogger(__name__)

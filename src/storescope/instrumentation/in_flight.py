@@ -15,7 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
-from storescope.after_fork import after_fork
+from storescope.core.forks import after_fork
 
 _log = logging.getLogger(__name__)
 

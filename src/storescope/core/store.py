@@ -1,0 +1,81 @@
+"""What the optimizers need of a store: tools that can be called, one by one or many together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+Arguments = Mapping[str, Any]
+
+
+class BatchCall(TypedDict):
+    """One call of `batch_call`, as the guide writes it."""
+
+    tool_name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool, and for whom: results are shared only within the same service, scope and agent."""
+
+    tool_name: str
+    arguments: Arguments = field(default_factory=dict)
+    service: str = ""
+    scope: str = ""
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of one call: its value, or its error. A result that the tool marked as an error has both."""
+
+    value: Any = None
+    error: BaseException | None = None
+    #: Seconds from the first attempt's start to the last one's end; 0 where it never began.
+    duration: float = 0.0
+    #: How many times the tool was called; 0 where it was not, or another operation's result is shared.
+    attempts: int = 1
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call succeeded."""
+        return self.error is None
+
+    def unwrap(self) -> Any:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def __str__(self) -> str:
+        return str(self.value if self.error is None else self.error)
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Something whose tools can be called, from any thread."""
+
+    def call_tool(self, tool_name: str, arguments: Arguments) -> Any:
+        """Call a tool and return what the store gives; blocks until the server has answered."""
+
+    def batch_call(self, calls: Iterable[BatchCall | ToolCall]) -> list[ToolResult]:
+        """Call tools and return one result per call, in their order; a failing call hides no other."""
+
+    def list_tools(self) -> Any:
+        """Return the store's own list of its tools."""
+
+
+@runtime_checkable
+class AsyncStore(Protocol):
+    """The same for asyncio: each method returns an awaitable, and works on one event loop."""
+
+    async def call_tool(self, tool_name: str, arguments: Arguments) -> Any:
+        """Call a tool and return what the store gives."""
+
+    async def batch_call(self, calls: Iterable[BatchCall | ToolCall]) -> list[ToolResult]:
+        """Call tools and return one result per call, in their order; a failing call hides no other."""
+
+    async def list_tools(self) -> Any:
+        """Return the store's own list of its tools."""
