@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
-from storescope.core.keys import call_digest, canonical_arguments
+from storescope.core.payloads.digest import call_digest, canonical_arguments
 from storescope.instrumentation.capture import captured
 from storescope.instrumentation.redaction import Redactor
 from tests.benchmarks.row import Row

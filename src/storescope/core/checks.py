@@ -34,6 +34,14 @@ def positive(name: str, value: object) -> float:
     return checked
 
 
+def finite(name: str, value: object) -> float:
+    """Return a number above 0 that is not infinite."""
+    checked = positive(name, value)
+    if checked == math.inf:
+        raise ValueError(f"{name} must be finite, not {value!r}")
+    return checked
+
+
 def optional(check: Callable[..., Any], name: str, value: object, *bounds: float) -> Any:
     """Return None for None, else what `check` returns."""
     return None if value is None else check(name, value, *bounds)
@@ -51,3 +59,12 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
     return str(value)
+
+
+def text(name: str, value: object) -> str:
+    """Return a text that is not empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, not {value!r}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    return value

@@ -18,6 +18,10 @@ class UsedAfterFork(CoreError):
     """An object with threads or connections is used in a forked child: neither exists there."""
 
 
+class WrongEventLoop(CoreError, RuntimeError):
+    """An object that belongs to one event loop is used on another."""
+
+
 class DeadlineExceeded(CoreError, TimeoutError):
     """An operation did not end before its deadline."""
 
@@ -42,6 +46,10 @@ class ConnectFailed(PoolError, ConnectionError):
     """No connection can be opened; the cause says why."""
 
 
+class ConnectionLost(CoreError, ConnectionError):
+    """A connection ended under what it was used for; the message says how."""
+
+
 class NotFromPool(PoolError):
     """An object is given back that the pool did not hand out, or was given back before."""
 
@@ -60,6 +68,10 @@ class Cancelled(CoreError):
     """An operation was cancelled before it began."""
 
 
+class NotRun(CoreError):
+    """An operation's result is asked for before it has one."""
+
+
 class BadPayload(CoreError, ValueError):
     """Stored bytes are not what this release writes: corrupt, too large, or of another format."""
 
@@ -76,5 +88,5 @@ class TaskErrors(CoreError):
         )
 
     def __reduce__(self) -> tuple[type[TaskErrors], tuple[list[Any], dict[int, BaseException]]]:
-        """Let it cross from one process to another, which the default cannot: its message is made from two arguments."""
+        """Let it cross from one process to another, which the default cannot: it is made of two arguments."""
         return type(self), (self.results, self.errors)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from types import MethodType
+from typing import Any, cast
 
 from storescope.core.errors import UsedAfterFork
 
 _process = os.getpid()
-#: Held weakly, so that a thousand caches that lived and died leave nothing here; in the order of registration.
-_methods: dict[weakref.WeakMethod[Callable[[], None]], None] = {}
+#: What objects want called, held weakly, so that a thousand caches that lived and died leave nothing here.
+_methods: weakref.WeakKeyDictionary[object, list[Callable[[Any], None]]] = weakref.WeakKeyDictionary()
 
 
 def current_process() -> int:
@@ -26,19 +28,16 @@ def check_process(made_in: int, what: object) -> None:
 
 def after_fork(method: Callable[[], None]) -> None:
     """Have a bound method called in every child that is forked from now on, for as long as its object lives."""
-    _methods[weakref.WeakMethod(method, _forget)] = None
-
-
-def _forget(reference: weakref.ReferenceType[Callable[[], None]]) -> None:
-    _methods.pop(reference, None)  # type: ignore[call-overload]
+    bound = cast("MethodType", method)
+    _methods.setdefault(bound.__self__, []).append(bound.__func__)
 
 
 def _in_child() -> None:
     global _process  # noqa: PLW0603
     _process = os.getpid()
-    for reference in list(_methods):
-        if (method := reference()) is not None:
-            method()
+    for owner, methods in list(_methods.items()):
+        for method in methods:
+            method(owner)
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """An `IntelligentCache` since it was made; entries that have expired are no part of its size."""
+    """An `IntelligentCache` since it was made.
+
+    Entries that have expired are no part of its size; those within their `stale` time still are. Bytes are what the
+    weigher says, 0 where there is none.
+    """
 
     size: int
     max_size: int | None
@@ -32,6 +36,35 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondLevelStats:
+    """A `RedisCache` since it was made."""
+
+    #: Of its breaker: `closed` where the server answers, `open` where it is left alone, `half-open` while one asks.
+    state: str
+    hits: int
+    misses: int
+    #: Of the misses, values that this release cannot read.
+    unreadable: int
+    sets: int
+    #: Values that were not kept for their size.
+    too_large: int
+    #: Requests that failed, and requests that were not made because the breaker was open.
+    errors: int
+    skipped: int
+    #: How many times the breaker opened.
+    outages: int
+    #: Requests that were made, and the sum of what they took.
+    requests: int
+    request_time: float
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits among the look-ups that the server answered, 0 to 1; 0 where there was none."""
+        answered = self.hits + self.misses
+        return self.hits / answered if answered else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionPoolStats:
     """An `OptimizedConnectionPool`: what it holds now, and what it did since it was made."""
 
@@ -40,6 +73,7 @@ class ConnectionPoolStats:
     total: int
     in_use: int
     idle: int
+    #: Being opened, or pinged before they are used again.
     opening: int
     waiting: int
     #: Connections opened, handed out again, closed, found dead, and attempts to open one that failed.
@@ -68,9 +102,11 @@ class ObjectPoolStats:
     max_size: int
     created: int
     reused: int
-    #: Objects not kept on their return: the pool was full, or their `reset()` failed.
+    #: Objects not kept on their return: the pool was full or closed, or their reset failed.
     discarded: int
     reset_errors: int
+    #: Objects that their borrowers dropped without giving them back.
+    lost: int
 
     @property
     def reuse_rate(self) -> float:
@@ -111,6 +147,16 @@ class ExecutorStats:
 
 
 @dataclass(frozen=True, slots=True)
+class CPUStats:
+    """What a `CPUOptimizer` found and made; None where a pool was not asked for."""
+
+    cpu_count: int
+    max_concurrent: int | None
+    threads: ExecutorStats | None
+    processes: ExecutorStats | None
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterStats:
     """A concurrency limit: what it allows and lets through now, and what it did since it was made."""
 
@@ -139,6 +185,25 @@ class MemoryStats:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryCleanup:
+    """What one cleanup of a `MemoryOptimizer` let go of."""
+
+    #: Unreachable objects that the garbage collector found.
+    collected: int
+    #: Idle objects that were dropped, by the name of their pool.
+    pools: dict[str, int]
+    weak_references: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPressure:
+    """Why a `MemoryOptimizer` calls back: usage rose above its threshold, and this was done about it."""
+
+    usage: MemoryStats
+    cleanup: MemoryCleanup
+
+
+@dataclass(frozen=True, slots=True)
 class GCPauses:
     """The pauses of garbage collection that were noticed, of one generation or of all."""
 
@@ -157,6 +222,9 @@ class FunctionStats:
     name: str
     count: int
     errors: int
+    #: Calls that cProfile saw, wholly or in part.
+    profiled: int
+    #: Seconds, of all calls; quantiles are within 1 %.
     total: float
     minimum: float
     maximum: float
@@ -171,11 +239,27 @@ class FunctionStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplerStats:
+    """A `Sampler`: what it looks at now, and what it did since it was made."""
+
+    operations: int
+    #: Whether its thread sleeps until an operation begins.
+    parked: bool
+    #: How many times it looked.
+    ticks: int
+    #: Operations beyond `max_operations`.
+    refused: int
+    #: Looks at an operation that did not find it: its thread's stack was too deep.
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class OptimizedStoreStats:
     """An `OptimizedStore` since it was made: how its calls were answered."""
 
     calls: int
     hits: int
+    #: Calls answered with a result whose time was over, while a new one was fetched.
     stale: int
     misses: int
     #: Calls that joined an identical one in flight.

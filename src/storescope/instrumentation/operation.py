@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from opentelemetry.util.types import AttributeValue
 
 from storescope import semconv
-from storescope.core.payload import text_size
+from storescope.core.payloads.payload import text_size
 from storescope.instrumentation.hooks import Call
 from storescope.instrumentation.in_flight import operations
 from storescope.instrumentation.tally import tally

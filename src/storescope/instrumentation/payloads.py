@@ -8,8 +8,8 @@ from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
-from storescope.core.keys import NoDigest, call_digest, canonical_arguments
-from storescope.core.payload import text_size
+from storescope.core.payloads.digest import NoDigest, call_digest, canonical_arguments
+from storescope.core.payloads.payload import text_size
 from storescope.instrumentation.capture import captured
 from storescope.instrumentation.redaction import Redactor
 from storescope.semconv import (

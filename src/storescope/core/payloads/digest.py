@@ -1,4 +1,4 @@
-"""Keys of calls: equal for equal calls, whatever order or Python type their arguments came in."""
+"""Digests of calls, for telemetry: equal for equal calls, and of no use to whoever lacks the key."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Values on their way: their keys, sizes, bytes and rates."""
