@@ -1,0 +1,1 @@
+"""Where time goes: profiled calls, a sampler, profiles and quantiles."""
