@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from storescope.instrumentation.control import instrument, pause, resume, uninstrument
+    from storescope.stores.adapted import adapt
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "instrument", "pause", "resume", "uninstrument"]
+__all__ = ["__version__", "adapt", "instrument", "pause", "resume", "uninstrument"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the agent when it is first asked for, so that `storescope.core` alone loads no OpenTelemetry."""
+    if name == "adapt":
+        from storescope.stores.adapted import adapt
+
+        return adapt
     if name in __all__:
         from storescope.instrumentation import control
 

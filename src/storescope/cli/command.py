@@ -193,6 +193,69 @@ def send(file: Path | None, endpoint: str | None) -> None:
         raise Failure(failure)
 
 
+@main.command("batch", short_help="Make many calls of tools of an MCP server, a few at a time.")
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.argument("command", nargs=-1, metavar="[COMMAND]...")
+@click.option("--url", metavar="URL", help="The server, where it is reached over streamable HTTP.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Sessions, and calls at once.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["type", "added"]),
+    default="type",
+    show_default=True,
+    help="Reads, writes, deletes, creates, others; or as they stand in FILE.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each call."
+)
+@click.option(
+    "--retries", type=click.IntRange(min=0), default=0, show_default=True, help="For calls of type read."
+)
+def run_batch(
+    file: IO[str],
+    command: tuple[str, ...],
+    url: str | None,
+    concurrency: int,
+    order: str,
+    timeout: float | None,
+    retries: int,
+) -> None:
+    """Make many calls of tools of an MCP server, a few at a time, and print a JSON line for each, in their order.
+
+    FILE has one call on each line: {"type": "read", "tool_name": "read_note", "arguments": {"title": "budget"}};
+    - is standard input. The server is COMMAND (after --), or is reached at --url. Types run one after another, and
+    identical reads once. The exit code is 1 if a call failed; the others are made all the same.
+
+    \b
+    Examples:
+      storescope batch calls.jsonl -- python -m storescope.demo.server
+      storescope batch calls.jsonl --url http://localhost:8000/mcp --concurrency 10 > results.jsonl
+    """  # noqa: D301 - click reads the control character
+    from storescope.cli import batching
+    from storescope.core.errors import PoolError
+
+    if bool(command) == bool(url):
+        raise click.UsageError("Give the server: either a COMMAND after --, or --url.")
+    service = {"url": url} if url else {"command": command[0], "args": list(command[1:])}
+    failed = 0
+    try:
+        calls = batching.read_calls(file)
+        options = {"order": order, "operation_timeout": timeout, "retries": retries}
+        for document, succeeded in batching.execute(calls, service, concurrency, **options):
+            click.echo(json.dumps(document, ensure_ascii=False))
+            failed += not succeeded
+    except (batching.BadCall, ImportError, PoolError, UnicodeDecodeError) as error:
+        raise Failure(str(error)) from error
+    if failed:
+        raise Failure(f"{failed} of {len(calls)} calls failed.")
+
+
 @main.command(short_help="Show every setting, and the value that is in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for programs.")
 @click.option("--markdown", is_flag=True, help="Print the page docs/configuration.md.")

@@ -6,37 +6,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storescope.core.batch import AsyncBatchOptimizer, BatchOptimizer
-    from storescope.core.cache import IntelligentCache
-    from storescope.core.memoize import cache_result
-    from storescope.core.connection_pool import AsyncOptimizedConnectionPool, OptimizedConnectionPool
-    from storescope.core.cpu import CPUOptimizer
-    from storescope.core.memory import MemoryOptimizer
-    from storescope.core.object_pool import ObjectPool
+    from storescope.core.batching.batch import AsyncBatchOptimizer, BatchOptimizer
+    from storescope.core.caching.cache import IntelligentCache
+    from storescope.core.caching.memoize import cache_result
+    from storescope.core.caching.redis_cache import RedisCache
+    from storescope.core.connections.connection_pool import (
+        AsyncOptimizedConnectionPool,
+        OptimizedConnectionPool,
+    )
+    from storescope.core.memory.memory import MemoryOptimizer
+    from storescope.core.memory.object_pool import ObjectPool
     from storescope.core.optimized import AsyncOptimizedStore, OptimizedStore
-    from storescope.core.profiler import PerformanceProfiler
-    from storescope.core.redis_cache import RedisCache
+    from storescope.core.payloads.rate_limit import TokenBucket
+    from storescope.core.profiling.profile import Profile
+    from storescope.core.profiling.profiler import PerformanceProfiler
+    from storescope.core.profiling.sampler import Sampler
     from storescope.core.store import AsyncStore, Store, ToolCall, ToolResult
+    from storescope.core.workers.cpu import CPUOptimizer
 
 #: Which module has a name.
 _HOMES = {
-    "AsyncBatchOptimizer": "batch",
-    "AsyncOptimizedConnectionPool": "connection_pool",
+    "AsyncBatchOptimizer": "batching.batch",
+    "AsyncOptimizedConnectionPool": "connections.connection_pool",
     "AsyncOptimizedStore": "optimized",
     "AsyncStore": "store",
-    "BatchOptimizer": "batch",
-    "CPUOptimizer": "cpu",
-    "IntelligentCache": "cache",
-    "MemoryOptimizer": "memory",
-    "ObjectPool": "object_pool",
-    "OptimizedConnectionPool": "connection_pool",
+    "BatchOptimizer": "batching.batch",
+    "CPUOptimizer": "workers.cpu",
+    "IntelligentCache": "caching.cache",
+    "MemoryOptimizer": "memory.memory",
+    "ObjectPool": "memory.object_pool",
+    "OptimizedConnectionPool": "connections.connection_pool",
     "OptimizedStore": "optimized",
-    "PerformanceProfiler": "profiler",
-    "RedisCache": "redis_cache",
+    "PerformanceProfiler": "profiling.profiler",
+    "Profile": "profiling.profile",
+    "RedisCache": "caching.redis_cache",
+    "Sampler": "profiling.sampler",
     "Store": "store",
+    "TokenBucket": "payloads.rate_limit",
     "ToolCall": "store",
     "ToolResult": "store",
-    "cache_result": "memoize",
+    "cache_result": "caching.memoize",
 }
 
 __all__ = [
@@ -52,8 +61,11 @@ __all__ = [
     "OptimizedConnectionPool",
     "OptimizedStore",
     "PerformanceProfiler",
+    "Profile",
     "RedisCache",
+    "Sampler",
     "Store",
+    "TokenBucket",
     "ToolCall",
     "ToolResult",
     "cache_result",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -17,14 +18,32 @@ class BatchCall(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """One call of a tool, and for whom: results are shared only within the same service, scope and agent."""
+class Owner:
+    """Whose a tool is. Within one owner its name means one tool, and results may be shared."""
 
-    tool_name: str
-    arguments: Arguments = field(default_factory=dict)
     service: str = ""
     scope: str = ""
     agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool."""
+
+    tool_name: str
+    arguments: Arguments = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, call: BatchCall | ToolCall) -> ToolCall:
+        """Return a call of a batch, whichever way it was written; raise TypeError or ValueError where it is none."""
+        if isinstance(call, ToolCall):
+            return call
+        if not isinstance(call, Mapping):
+            raise TypeError(f"a call must be a ToolCall or a dict, not {call!r}")
+        unknown = sorted(set(call) - {"tool_name", "arguments"})
+        if unknown or "tool_name" not in call:
+            raise ValueError(f"a call must have tool_name and arguments, not {', '.join(map(repr, call))}")
+        return cls(call["tool_name"], call.get("arguments") or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +98,14 @@ class AsyncStore(Protocol):
 
     async def list_tools(self) -> Any:
         """Return the store's own list of its tools."""
+
+
+def check_store(store: object, *, is_async: bool) -> None:
+    """Raise TypeError for what is no store, or a store of the other face."""
+    wanted = "an AsyncStore" if is_async else "a Store"
+    if not isinstance(store, Store):
+        raise TypeError(
+            f"store must be {wanted}, not {store!r}: storescope.adapt makes one of what has tools"
+        )
+    if inspect.iscoroutinefunction(store.call_tool) is not is_async:
+        raise TypeError(f"store must be {wanted}, and {store!r} has the other face")
