@@ -24,7 +24,7 @@ from storescope.core import (
     OptimizedStore,
     Store,
 )
-from storescope.core.errors import ToolFailed
+from storescope.core.errors import DeadlineExceeded, ToolFailed
 from storescope.core.payloads.codec import decode, encode
 from storescope.core.store import Owner
 
@@ -224,3 +224,15 @@ def test_an_async_pool_becomes_an_async_store() -> None:
     texts, tools = asyncio.run(scenario())
     assert texts == ["hi"]
     assert tools > 5
+
+
+@pytest.mark.mcpsdk
+def test_an_abandoned_call_gives_its_session_back() -> None:
+    """A call that is past its deadline does not keep those who come later from the pool."""
+    with OptimizedConnectionPool(COMMAND, min_size=1, max_size=1) as pool:
+        store = OptimizedStore(storescope.adapt(pool), timeout=5)
+        assert text(store.call_tool("echo", {"text": "hi"})) == "hi"
+        late = OptimizedStore(storescope.adapt(pool), timeout=0.1)
+        with pytest.raises(DeadlineExceeded):
+            late.call_tool("sleep", {"seconds": 30})
+        assert text(store.call_tool("echo", {"text": "hi"})) == "hi"

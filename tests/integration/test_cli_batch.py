@@ -88,6 +88,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path: Path) -> None:
     ("calls", "message"),
     [
         ("{", "line 1 is no JSON"),
+        ("[" * 100_000, "line 1 is no JSON"),
         ('\n{"tool": "x"}', 'line 2 must be an object with a "tool_name", not {"tool": "x"}'),
         ('{"tool_name": "x", "args": {}}', "line 1 has 'args'; a call has type, tool_name, arguments"),
         ('{"tool_name": "x", "arguments": []}', 'line 1: "arguments" must be an object'),
@@ -104,3 +105,8 @@ def test_a_server_is_needed() -> None:
     """One, and not two."""
     assert "either a COMMAND after --, or --url" in batch(calls="").stderr
     assert batch("--url", "http://127.0.0.1:9/mcp", "--", "x", calls="").returncode == 2
+    assert "no-such-program is no program" in batch("--", "no-such-program", calls="").stderr
+    assert "must be a number of seconds" in batch("--timeout", "nan", "--", *SERVER, calls="").stderr
+    nonsense = batch("--url", "nonsense", calls="")
+    assert nonsense.stderr.startswith("storescope: ")
+    assert "Traceback" not in nonsense.stderr

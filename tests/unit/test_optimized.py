@@ -360,6 +360,61 @@ def test_an_optimized_store_is_a_store() -> None:
     assert storescope.adapt(outer) is outer
 
 
+@faces
+def test_failing_calls_are_counted(face: Any) -> None:
+    """Each call is one of the kinds, however it ended."""
+
+    def fail() -> Any:
+        raise OSError("away")
+
+    desk = face(fail)
+    for _ in range(3):
+        with pytest.raises(OSError, match="away"):
+            desk.call()
+    stats = desk.store.stats()
+    assert (stats.calls, stats.misses, stats.errors) == (3, 3, 3)
+
+
+@faces
+def test_caching_fails_no_call_that_succeeds_without(face: Any) -> None:
+    """Arguments without a key and results that nobody can copy are passed through."""
+    lock = threading.Lock()
+    desk = face(lambda **_: lock)
+    circular: list[Any] = []
+    circular.append(circular)
+    for arguments in ({"a": circular}, {"a": 1}, {"a": 1}):
+        assert desk.call(**arguments) is lock
+    assert len(desk.desk.calls) == 3
+
+
+def test_the_deadline_is_for_the_whole_call() -> None:
+    """Finding out whose a tool is counts too."""
+
+    class Slow(Desk):
+        def owner(self, _tool_name: str) -> Any:
+            time.sleep(5)
+
+        def batch_call(self, calls: Any) -> Any: ...
+
+    store = OptimizedStore(Slow(), ["read"], timeout=0.05)
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        store.call_tool("read", {})
+    assert time.monotonic() - begun < 4
+
+
+def test_a_store_says_itself_what_its_results_are() -> None:
+    """An object with `result_error` keeps its word when it is adapted."""
+
+    class Marking(Desk):
+        def result_error(self, result: Any) -> Exception | None:
+            return ValueError("marked") if result["echo"] else None
+
+    (marked,) = storescope.adapt(Marking()).batch_call([{"tool_name": "read", "arguments": {"a": 1}}])
+    assert str(marked) == "marked"
+    assert marked.value == {"echo": {"a": 1}}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -374,11 +429,25 @@ def test_an_optimized_store_is_a_store() -> None:
         (lambda: Threads(cached={"read": 0}), r"cached_tools\['read'\] must be above 0, not 0"),
         (lambda: Threads(timeout=-1), "timeout must be 0 or more, not -1"),
         (lambda: Threads(stale=math.nan), "stale must be 0 or more, not nan"),
-        (lambda: Threads(max_concurrent=0), "limit must be 1 or more, not 0"),
-        (lambda: Threads().batch([{"tool": "read"}]), "a call must have tool_name and arguments, not 'tool'"),
+        (lambda: Threads(max_concurrent=0), "max_concurrent must be 1 or more, not 0"),
+        (
+            lambda: Threads().batch([{"tool": "read"}]),
+            "a call must have tool_name and arguments, not {'tool': 'read'}",
+        ),
         (lambda: Threads().batch(["read"]), "a call must be a ToolCall or a dict, not 'read'"),
         (lambda: storescope.adapt(object()), r"has no call_tool\(tool_name, arguments\)"),
-        (lambda: storescope.adapt(Desk(), is_async=True), "has no async face"),
+        (lambda: Threads().batch([{"tool_name": 5}]), "tool_name must be .*, not 5"),
+        (
+            lambda: Threads().batch([{"tool_name": "read", "arguments": 0}]),
+            "arguments must be a mapping, not 0",
+        ),
+        (lambda: Threads(cached=5), "cached_tools must name tools, not 5"),
+        (lambda: Threads(cache={}), "cache must be an IntelligentCache, not {}"),
+        (lambda: Threads(namespace=5), "namespace must be .*, not 5"),
+        (lambda: Threads(name=5), "name must be .*, not 5"),
+        (lambda: Threads().call(5), "tool_name must be .*, not 5"),
+        (lambda: Threads().store.call_tool("read", 7), "arguments must be a mapping, not 7"),  # type: ignore[arg-type]
+        (lambda: storescope.adapt(storescope.adapt(Desk()), is_async=True), "has no async face"),
     ],
 )
 def test_bad_input_is_named(make: Callable[[], object], message: str) -> None:

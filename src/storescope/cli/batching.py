@@ -30,7 +30,7 @@ def read_calls(lines: Iterable[str]) -> list[Mapping[str, Any]]:
 def _read(number: int, line: str) -> Mapping[str, Any]:
     try:
         call = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadCall(f"line {number} is no JSON: {error}") from error
     if not isinstance(call, dict) or not isinstance(call.get("tool_name"), str):
         raise BadCall(f'line {number} must be an object with a "tool_name", not {line.strip()[:80]}')

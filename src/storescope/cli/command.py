@@ -7,6 +7,8 @@ import errno
 import gc
 import io
 import json
+import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -243,6 +245,10 @@ def run_batch(
     if bool(command) == bool(url):
         raise click.UsageError("Give the server: either a COMMAND after --, or --url.")
     service = {"url": url} if url else {"command": command[0], "args": list(command[1:])}
+    if timeout is not None and not math.isfinite(timeout):
+        raise click.BadParameter("must be a number of seconds.", param_hint="--timeout")
+    if command and shutil.which(command[0]) is None:
+        raise Failure(f"{command[0]} is no program that can be run.")
     failed = 0
     try:
         calls = batching.read_calls(file)
@@ -250,7 +256,7 @@ def run_batch(
         for document, succeeded in batching.execute(calls, service, concurrency, **options):
             click.echo(json.dumps(document, ensure_ascii=False))
             failed += not succeeded
-    except (batching.BadCall, ImportError, PoolError, UnicodeDecodeError) as error:
+    except (batching.BadCall, ImportError, PoolError, ValueError) as error:
         raise Failure(str(error)) from error
     if failed:
         raise Failure(f"{failed} of {len(calls)} calls failed.")

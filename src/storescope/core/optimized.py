@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any
 
+from storescope.core.answering import MISSING, Answering, CachedTools, Fetched, Lead, failure
 from storescope.core.batching.batch import AsyncBatchOptimizer, BatchOptimizer
 from storescope.core.batching.deadline import Deadline, await_within, call_within
-from storescope.core.batching.limiter import MAX_LIMIT, AsyncLimiter, Limiter
-from storescope.core.caching.cache import IntelligentCache
+from storescope.core.batching.limiter import AsyncLimiter, Limiter
 from storescope.core.caching.single_flight import AsyncSingleFlight, SingleFlight
-from storescope.core.checks import number, optional, positive
-from storescope.core.errors import DeadlineExceeded
-from storescope.core.forks import after_fork
-from storescope.core.payloads.codec import MAX_BYTES, decode, encode
-from storescope.core.payloads.keys import stable_key
-from storescope.core.results import results_of
-from storescope.core.stats import OptimizedStoreStats
 from storescope.core.store import (
     Arguments,
     AsyncStore,
@@ -33,147 +23,8 @@ from storescope.core.store import (
     check_store,
 )
 
-_MISSING: Final = object()
 
-#: Calls of a batch that are under way at once, where `max_concurrent` does not say.
-BATCH_CONCURRENCY: Final = 5
-
-CachedTools = Mapping[str, "float | None"] | Iterable[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A result that has no plain form: only this process can hand out copies of it."""
-
-    result: Any
-
-
-class _Fetched(NamedTuple):
-    """A result of the store's, for whoever asked first, and what others are given copies of."""
-
-    result: Any
-    kept: bytes | _Kept
-
-
-class _Optimized:
-    """What both faces share: which calls are cached under which key, what is kept of a result, and the counts."""
-
-    def __init__(
-        self,
-        store: Any,
-        cached_tools: CachedTools = (),
-        *,
-        cache: IntelligentCache | None = None,
-        stale: float = 0.0,
-        timeout: float | None = None,
-        max_concurrent: int | Literal["adaptive"] | None = None,
-        namespace: str | None = None,
-        name: str = "store",
-    ) -> None:
-        self._ttls = _ttls(cached_tools)
-        self.store = store
-        self.cache = IntelligentCache(name=f"{name}.results") if cache is None else cache
-        self.stale = number("stale", stale)
-        self.timeout: float | None = optional(positive, "timeout", timeout)
-        self.max_concurrent = max_concurrent
-        self.name = name
-        self._namespace = namespace
-        self._own = uuid.uuid4().hex
-        self._results = results_of(store)
-        self._counts = dict.fromkeys(OptimizedStoreStats.__dataclass_fields__, 0)
-        self._renew_lock()
-        after_fork(self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        counts = self.stats()
-        return f"<{type(self).__name__} {self.name!r} of {self.store!r}: {counts.hits} hits in {counts.calls} calls>"
-
-    def stats(self) -> OptimizedStoreStats:
-        """Return how its calls were answered since it was made."""
-        with self._lock:
-            return OptimizedStoreStats(**self._counts)
-
-    def get_stats(self) -> dict[str, Any]:
-        """Return the statistics as a dict."""
-        return asdict(self.stats())
-
-    def result_error(self, result: Any) -> Exception | None:
-        """Return the error that a result is marked with; None where the tool succeeded."""
-        return self._results.result_error(result)
-
-    def copy_result(self, result: Any) -> Any:
-        """Return a copy that shares nothing that can change."""
-        return self._results.copy_result(result)
-
-    def dump_result(self, result: Any) -> Any:
-        """Return the plain value from which `load_result` makes an equal result; raise TypeError without one."""
-        return self._results.dump_result(result)
-
-    def load_result(self, plain: Any) -> Any:
-        """Return the result that a plain value was made of."""
-        return self._results.load_result(plain)
-
-    def _batch_width(self, calls: int) -> int:
-        """Return how many calls of a batch are made at once; where there is a limit, each waits for its turn."""
-        if self.max_concurrent is None:
-            return max(1, min(calls, BATCH_CONCURRENCY))
-        return max(1, min(calls, MAX_LIMIT if self.max_concurrent == "adaptive" else self.max_concurrent))
-
-    def _count(self, *names: str) -> None:
-        with self._lock:
-            for name in names:
-                self._counts[name] += 1
-
-    def _key(self, owner: Owner, tool_name: str, arguments: Arguments) -> bytes | None:
-        """Return the key of a call; None where its arguments cannot be told from others.
-
-        Where a store does not tell the services of its tools apart, its results are its own, unless the application
-        gives stores one namespace.
-        """
-        namespace = self._namespace
-        if namespace is None:
-            namespace = "" if owner.service else self._own
-        try:
-            return stable_key(namespace, owner.service, owner.scope, owner.agent, tool_name, dict(arguments))
-        except TypeError:
-            return None
-
-    def _keep(self, result: Any) -> bytes | _Kept:
-        """Return what is kept of a result: bytes, of which each load makes a new one, else a copy of its own."""
-        try:
-            return encode(self._results.dump_result(result), compress_above=MAX_BYTES)
-        except (TypeError, ValueError):
-            return _Kept(self._results.copy_result(result))
-
-    def _hand_out(self, kept: Any) -> Any:
-        """Return a result of the caller's own; raise ValueError where what was kept elsewhere cannot be read."""
-        if type(kept) is _Kept:
-            return self._results.copy_result(kept.result)
-        return self._results.load_result(decode(kept))
-
-    def _answer(self, key: bytes, kept: Any, count: str) -> Any:
-        """Return what the cache has for a call, as the caller's own; _MISSING where it has nothing that can be read."""
-        if kept is _MISSING:
-            return _MISSING
-        try:
-            result = self._hand_out(kept)
-        except (TypeError, ValueError):
-            self.cache.invalidate(key)
-            return _MISSING
-        self._count("calls", count)
-        return result
-
-    def _store(self, key: bytes, tool_name: str, fetched: _Fetched) -> None:
-        """Keep a result that is no error for those who ask later: here alone where it has no plain form."""
-        if self._results.result_error(fetched.result) is None:
-            put = self.cache.set_local if type(fetched.kept) is _Kept else self.cache.set
-            put(key, fetched.kept, self._ttls[tool_name], stale=self.stale)
-
-
-class OptimizedStore(_Optimized):
+class OptimizedStore(Answering):
     """A `Store` that answers from a cache, joins equal calls in flight, and bounds how many run and for how long.
 
     Around any `Store` (`storescope.adapt` makes one of whatever has tools), and one itself:
@@ -200,22 +51,34 @@ class OptimizedStore(_Optimized):
 
     def call_tool(self, tool_name: str, arguments: Arguments) -> Any:
         """Call a tool, or answer from the cache, or wait for an equal call that is in flight."""
-        key = self._key(self.owner(tool_name), tool_name, arguments) if tool_name in self._ttls else None
+        deadline = self._begin(tool_name, arguments)
+        if tool_name not in self._ttls:
+            return self._bypass(tool_name, arguments, deadline)
+        key = self._key(self._find_owner(tool_name, deadline), tool_name, arguments)
         if key is None:
-            self._count("calls", "bypassed")
-            return self._call(tool_name, arguments)
-        answer = self._answer(key, self.cache.get(key, _MISSING), "hits")
-        if answer is not _MISSING:
+            return self._bypass(tool_name, arguments, deadline)
+        answer = self._answer(key, self.cache.get(key, MISSING), "hits")
+        if answer is not MISSING:
             return answer
-        fetch, store = partial(self._fetch, tool_name, arguments), partial(self._store, key, tool_name)
+        lead, store = Lead(), partial(self._store, key, tool_name)
         if self.stale:
-            answer = self._answer(key, self.cache.get_stale(key, _MISSING), "stale")
-            if answer is not _MISSING:
-                self._flights.start(key, fetch, store=store)
+            answer = self._answer(key, self.cache.get_stale(key, MISSING), "stale")
+            if answer is not MISSING:
+                refresh = partial(self._fetch, tool_name, arguments, Deadline(self.timeout), lead)
+                self._flights.start(key, refresh, store=store)
                 return answer
-        fetched, joined = self._flights.run(key, fetch, store=store)
-        self._count("calls", "coalesced" if joined else "misses")
-        return self._hand_out(fetched.kept) if joined else fetched.result
+        fetch = partial(self._fetch, tool_name, arguments, deadline, lead)
+        try:
+            fetched, joined = self._flights.run(key, fetch, store=store)
+        finally:
+            self._count("calls", "misses" if lead.taken else "coalesced")
+        if not joined:
+            return fetched.result
+        return (
+            self._call(tool_name, arguments, deadline)
+            if fetched.kept is None
+            else self._hand_out(fetched.kept)
+        )
 
     def batch_call(self, calls: Iterable[BatchCall | ToolCall]) -> list[ToolResult]:
         """Make calls together, in no order among them, and return one result for each, in theirs.
@@ -244,12 +107,24 @@ class OptimizedStore(_Optimized):
         self._flights.forget(key)
         return self.cache.invalidate(key)
 
-    def _fetch(self, tool_name: str, arguments: Arguments) -> _Fetched:
-        result = self._call(tool_name, arguments)
-        return _Fetched(result, self._keep(result))
+    def _find_owner(self, tool_name: str, deadline: Deadline) -> Owner:
+        known = self._owners.get(tool_name)
+        return (
+            self._known(tool_name, call_within(deadline.remaining(), self.owner, tool_name))
+            if known is None
+            else known
+        )
 
-    def _call(self, tool_name: str, arguments: Arguments) -> Any:
-        deadline = Deadline(self.timeout)
+    def _fetch(self, tool_name: str, arguments: Arguments, deadline: Deadline, lead: Lead) -> Fetched:
+        lead.taken = True
+        result = self._call(tool_name, arguments, deadline)
+        return Fetched(result, self._keep(result))
+
+    def _bypass(self, tool_name: str, arguments: Arguments, deadline: Deadline) -> Any:
+        self._count("calls", "bypassed")
+        return self._call(tool_name, arguments, deadline)
+
+    def _call(self, tool_name: str, arguments: Arguments, deadline: Deadline) -> Any:
         try:
             if self._limiter is None:
                 result = call_within(deadline.remaining(), self.store.call_tool, tool_name, arguments)
@@ -257,14 +132,14 @@ class OptimizedStore(_Optimized):
                 with self._limiter.slot(deadline.remaining(), key=tool_name):
                     result = call_within(deadline.remaining(), self.store.call_tool, tool_name, arguments)
         except BaseException as error:
-            self._count(*_failure(error))
+            self._count(*failure(error))
             raise
         if self._results.result_error(result) is not None:
             self._count("errors")
         return result
 
 
-class AsyncOptimizedStore(_Optimized):
+class AsyncOptimizedStore(Answering):
     """An `AsyncStore` that does for one event loop what `OptimizedStore` does for threads, with the same options.
 
     A call that is past its deadline is cancelled. The second level of a cache is asked in a thread, so that the loop
@@ -281,24 +156,32 @@ class AsyncOptimizedStore(_Optimized):
 
     async def call_tool(self, tool_name: str, arguments: Arguments) -> Any:
         """Call a tool, or answer from the cache, or wait for an equal call that is in flight."""
-        key = (
-            self._key(await self.owner(tool_name), tool_name, arguments) if tool_name in self._ttls else None
-        )
+        deadline = self._begin(tool_name, arguments)
+        if tool_name not in self._ttls:
+            return await self._bypass(tool_name, arguments, deadline)
+        key = self._key(await self._find_owner(tool_name, deadline), tool_name, arguments)
         if key is None:
-            self._count("calls", "bypassed")
-            return await self._call(tool_name, arguments)
+            return await self._bypass(tool_name, arguments, deadline)
         answer = self._answer(key, await self._look_up(key), "hits")
-        if answer is not _MISSING:
+        if answer is not MISSING:
             return answer
-        fetch, store = partial(self._fetch, tool_name, arguments), partial(self._store, key, tool_name)
+        lead, store = Lead(), partial(self._store, key, tool_name)
         if self.stale:
-            answer = self._answer(key, self.cache.get_stale(key, _MISSING), "stale")
-            if answer is not _MISSING:
-                self._flights.start(key, fetch, store=store)
+            answer = self._answer(key, self.cache.get_stale(key, MISSING), "stale")
+            if answer is not MISSING:
+                refresh = partial(self._fetch, tool_name, arguments, Deadline(self.timeout), lead)
+                self._flights.start(key, refresh, store=store)
                 return answer
-        fetched, joined = await self._flights.run(key, fetch, store=store)
-        self._count("calls", "coalesced" if joined else "misses")
-        return self._hand_out(fetched.kept) if joined else fetched.result
+        fetch = partial(self._fetch, tool_name, arguments, deadline, lead)
+        try:
+            fetched, joined = await self._flights.run(key, fetch, store=store)
+        finally:
+            self._count("calls", "misses" if lead.taken else "coalesced")
+        if not joined:
+            return fetched.result
+        if fetched.kept is None:
+            return await self._call(tool_name, arguments, deadline)
+        return self._hand_out(fetched.kept)
 
     async def batch_call(self, calls: Iterable[BatchCall | ToolCall]) -> list[ToolResult]:
         """Make calls together, in no order among them, and return one result for each, in theirs."""
@@ -326,16 +209,26 @@ class AsyncOptimizedStore(_Optimized):
 
     async def _look_up(self, key: bytes) -> Any:
         if self.cache.second_level is None:
-            return self.cache.get(key, _MISSING)
-        kept = self.cache.get_local(key, _MISSING)
-        return await asyncio.to_thread(self.cache.get, key, _MISSING) if kept is _MISSING else kept
+            return self.cache.get(key, MISSING)
+        kept = self.cache.get_local(key, MISSING)
+        return await asyncio.to_thread(self.cache.get, key, MISSING) if kept is MISSING else kept
 
-    async def _fetch(self, tool_name: str, arguments: Arguments) -> _Fetched:
-        result = await self._call(tool_name, arguments)
-        return _Fetched(result, self._keep(result))
+    async def _find_owner(self, tool_name: str, deadline: Deadline) -> Owner:
+        known = self._owners.get(tool_name)
+        if known is None:
+            known = self._known(tool_name, await await_within(deadline.remaining(), self.owner(tool_name)))
+        return known
 
-    async def _call(self, tool_name: str, arguments: Arguments) -> Any:
-        deadline = Deadline(self.timeout)
+    async def _fetch(self, tool_name: str, arguments: Arguments, deadline: Deadline, lead: Lead) -> Fetched:
+        lead.taken = True
+        result = await self._call(tool_name, arguments, deadline)
+        return Fetched(result, self._keep(result))
+
+    async def _bypass(self, tool_name: str, arguments: Arguments, deadline: Deadline) -> Any:
+        self._count("calls", "bypassed")
+        return await self._call(tool_name, arguments, deadline)
+
+    async def _call(self, tool_name: str, arguments: Arguments, deadline: Deadline) -> Any:
         try:
             if self._limiter is None:
                 result = await await_within(deadline.remaining(), self.store.call_tool(tool_name, arguments))
@@ -345,23 +238,8 @@ class AsyncOptimizedStore(_Optimized):
                         deadline.remaining(), self.store.call_tool(tool_name, arguments)
                     )
         except BaseException as error:
-            self._count(*_failure(error))
+            self._count(*failure(error))
             raise
         if self._results.result_error(result) is not None:
             self._count("errors")
         return result
-
-
-def _failure(error: BaseException) -> tuple[str, ...]:
-    return ("errors", "deadlines") if isinstance(error, DeadlineExceeded) else ("errors",)
-
-
-def _ttls(cached_tools: CachedTools) -> dict[str, float | None]:
-    if isinstance(cached_tools, str):
-        raise TypeError(f"cached_tools must name several tools, as [{cached_tools!r}], not be one text")
-    given = cached_tools if isinstance(cached_tools, Mapping) else dict.fromkeys(cached_tools)
-    for tool, ttl in given.items():
-        if not isinstance(tool, str):
-            raise TypeError(f"cached_tools must name tools, not {tool!r}")
-        optional(positive, f"cached_tools[{tool!r}]", ttl)
-    return dict(given)

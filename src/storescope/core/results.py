@@ -63,9 +63,9 @@ def check_plain(value: Any) -> None:
             raise TypeError(f"a {kind.__qualname__} does not come back as it was")
 
 
-def results_of(store: object) -> Results:
-    """Return what a store says of its results, and `PlainResults` for what it does not say."""
-    results = PlainResults()
+def results_of(store: object, otherwise: Results | None = None) -> Results:
+    """Return what a store says of its results, and `otherwise`, or `PlainResults`, for what it does not say."""
+    results = PlainResults() if otherwise is None else otherwise
     for name in ("result_error", "copy_result", "dump_result", "load_result"):
         if hasattr(store, name):
             setattr(results, name, getattr(store, name))

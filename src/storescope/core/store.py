@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
+from storescope.core import checks
+
 Arguments = Mapping[str, Any]
 
 
@@ -36,14 +38,16 @@ class ToolCall:
     @classmethod
     def of(cls, call: BatchCall | ToolCall) -> ToolCall:
         """Return a call of a batch, whichever way it was written; raise TypeError or ValueError where it is none."""
-        if isinstance(call, ToolCall):
-            return call
-        if not isinstance(call, Mapping):
-            raise TypeError(f"a call must be a ToolCall or a dict, not {call!r}")
-        unknown = sorted(set(call) - {"tool_name", "arguments"})
-        if unknown or "tool_name" not in call:
-            raise ValueError(f"a call must have tool_name and arguments, not {', '.join(map(repr, call))}")
-        return cls(call["tool_name"], call.get("arguments") or {})
+        if not isinstance(call, ToolCall):
+            if not isinstance(call, Mapping):
+                raise TypeError(f"a call must be a ToolCall or a dict, not {call!r}")
+            if "tool_name" not in call or set(call) - {"tool_name", "arguments"}:
+                raise ValueError(f"a call must have tool_name and arguments, not {dict(call)!r}")
+            call = cls(call["tool_name"], call.get("arguments", {}))
+        checks.text("tool_name", call.tool_name)
+        if not isinstance(call.arguments, Mapping):
+            raise TypeError(f"arguments must be a mapping, not {call.arguments!r}")
+        return call
 
 
 @dataclass(frozen=True, slots=True)

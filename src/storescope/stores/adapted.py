@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+from storescope.core.batching.deadline import time_left
 from storescope.core.calling import call_each, call_each_async
 from storescope.core.connections.connection_pool import AsyncOptimizedConnectionPool, OptimizedConnectionPool
-from storescope.core.store import Arguments, AsyncStore, BatchCall, Owner, Store, ToolCall, ToolResult
+from storescope.core.optimized import AsyncOptimizedStore, OptimizedStore
+from storescope.core.results import results_of
+from storescope.core.store import Arguments, BatchCall, Owner, ToolCall, ToolResult
 from storescope.stores.owners import OwnerLookUp, owner_look_up
 from storescope.stores.results import StoreResults
 
 
 class _Adapted(StoreResults):
-    """What both faces share: the callables of the store behind, and the owners of its tools."""
+    """What both faces share: the callables of the store behind, and the owners of its tools.
+
+    Where the store says itself what its results are (`result_error` and the like), that counts.
+    """
 
     def __init__(
         self,
@@ -23,6 +29,7 @@ class _Adapted(StoreResults):
         call_tool: Callable[[str, Arguments], Any],
         list_tools: Callable[[], Any],
     ) -> None:
+        results_of(source, self)
         self.source = source
         self._call_tool = call_tool
         self._list_tools = list_tools
@@ -111,23 +118,22 @@ def adapt(source: Any, *, is_async: bool | None = None) -> Any:
     `source` is a context of mcpstore (1.5.x or 2.x, sync or async), an `mcp.ClientSession`, an
     `OptimizedConnectionPool` of MCP sessions or its asyncio twin (each call borrows one), or any object with
     `call_tool(name, arguments)`. It becomes what its own `call_tool` is; a context of mcpstore 1.5.x, which has both
-    faces, becomes a `Store` unless `is_async` is true. What is a store already is returned as it is.
+    faces, becomes a `Store` unless `is_async` is true; so does an object whose `call_tool` does not tell that what it
+    returns is awaitable. What was adapted or optimized is returned as it is.
 
     Opens and sends nothing. Raises TypeError for an object that has no tools to call, or not the face asked for.
     """
-    if isinstance(source, (Store, AsyncStore)) and hasattr(source, "owner"):
-        return source
-    if isinstance(source, OptimizedConnectionPool):
-        made: _Adapted = AdaptedStore(
-            source, partial(_borrow, source, "call_tool"), partial(_borrow, source, "list_tools")
-        )
+    if isinstance(source, (AdaptedStore, AsyncAdaptedStore, OptimizedStore, AsyncOptimizedStore)):
+        made: Any = source
+    elif isinstance(source, OptimizedConnectionPool):
+        made = AdaptedStore(source, partial(_call_pooled, source), partial(_list_pooled, source))
     elif isinstance(source, AsyncOptimizedConnectionPool):
         made = AsyncAdaptedStore(
-            source, partial(_borrow_async, source, "call_tool"), partial(_borrow_async, source, "list_tools")
+            source, partial(_call_pooled_async, source), partial(_list_pooled_async, source)
         )
     else:
         made = _of_object(source, is_async)
-    if is_async is not None and is_async is not isinstance(made, AsyncAdaptedStore):
+    if is_async is not None and is_async is not inspect.iscoroutinefunction(made.call_tool):
         raise TypeError(f"{source!r} has no {'async' if is_async else 'sync'} face")
     return made
 
@@ -140,19 +146,48 @@ def _of_object(source: Any, is_async: bool | None) -> _Adapted:
     if not callable(call_tool):
         raise TypeError(f"{source!r} has no call_tool(tool_name, arguments)")
     list_tools = getattr(source, "list_tools", partial(_no_list, source))
-    if inspect.iscoroutinefunction(call_tool) or type(source).__name__.startswith("Async"):
+    if is_async or (is_async is None and _is_async(source, call_tool)):
         return AsyncAdaptedStore(source, call_tool, list_tools)
     return AdaptedStore(source, call_tool, list_tools)
 
 
-def _borrow(pool: OptimizedConnectionPool, method: str, *arguments: Any) -> Any:
+def _is_async(source: object, call_tool: Callable[..., Any]) -> bool:
+    """Whether a store's calls are awaited; those of mcpstore 2.x are natives, which do not tell."""
+    called = getattr(call_tool, "__call__", call_tool)  # noqa: B004 - an object whose calls are coroutines
+    return (
+        inspect.iscoroutinefunction(call_tool)
+        or inspect.iscoroutinefunction(called)
+        or any(kind.__name__ == "AsyncScopeContext" for kind in type(source).__mro__)
+    )
+
+
+def _call_pooled(pool: OptimizedConnectionPool, tool_name: str, arguments: Arguments) -> Any:
+    """Call over a borrowed session. It is told of the caller's deadline, so that an abandoned call gives it back."""
+    left = time_left()
+    with pool.get_connection() if left is None else pool.get_connection(left) as connection:
+        if left is None or not _takes_timeout(connection.__class__):
+            return connection.call_tool(tool_name, arguments)
+        return connection.call_tool(tool_name, arguments, timeout=time_left())
+
+
+def _list_pooled(pool: OptimizedConnectionPool) -> Any:
     with pool.get_connection() as connection:
-        return getattr(connection, method)(*arguments)
+        return connection.list_tools()
 
 
-async def _borrow_async(pool: AsyncOptimizedConnectionPool, method: str, *arguments: Any) -> Any:
+async def _call_pooled_async(pool: AsyncOptimizedConnectionPool, tool_name: str, arguments: Arguments) -> Any:
     async with pool.get_connection() as connection:
-        return await getattr(connection, method)(*arguments)
+        return await connection.call_tool(tool_name, arguments)
+
+
+async def _list_pooled_async(pool: AsyncOptimizedConnectionPool) -> Any:
+    async with pool.get_connection() as connection:
+        return await connection.list_tools()
+
+
+@cache
+def _takes_timeout(kind: Any) -> bool:
+    return "timeout" in inspect.signature(kind.call_tool).parameters
 
 
 def _no_list(source: object) -> Awaitable[Any]:
