@@ -63,7 +63,7 @@ def test_success_closes_it(clock: Clock) -> None:
 
 
 def test_failing_probes_come_ever_later(clock: Clock) -> None:
-    """Each failing probe doubles the delay up to the longest; success sets it back."""
+    """Each failing probe doubles the delay up to the longest, for good; success sets it back."""
     breaker = opened(clock)
     delays = []
     for _ in range(4):
@@ -73,6 +73,18 @@ def test_failing_probes_come_ever_later(clock: Clock) -> None:
         delays.append(clock.now - begin)
         assert not breaker.failed()
     assert delays == [1, 2, 4, 4]
+    for _ in range(2000):  # more than a float has powers of two
+        clock.now += 4
+        assert breaker.allow()
+        assert not breaker.failed()
+    clock.now += 3.75
+    assert not breaker.allow()
+    clock.now += 0.25
+    assert breaker.allow()
+    assert breaker.succeeded() is not None
+    assert [breaker.failed() for _ in range(3)] == [False, False, True]
+    clock.now += 1
+    assert breaker.allow()
 
 
 def test_a_probe_that_is_never_heard_of_does_not_stop_it(clock: Clock) -> None:

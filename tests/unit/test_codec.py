@@ -250,6 +250,29 @@ def test_hostile_nesting_is_a_bad_payload(name: str) -> None:
     assert [type(error) for error in errors] == [BadPayload, BadPayload]
 
 
+@pytest.mark.parametrize("name", ["set", "frozenset", "dict"])
+@pytest.mark.parametrize("item", ["int", "tuple"])
+def test_members_with_one_hash_are_bounded(name: str, item: str) -> None:
+    """Each is compared with all others: a hundred can be written and read, and more are refused either way."""
+    numbers = [number * (2**61 - 1) for number in range(10, 111)]
+    members: list[Any] = [(number,) for number in numbers] if item == "tuple" else numbers
+    kind = {"set": set, "frozenset": frozenset, "dict": dict.fromkeys}[name]
+    assert decode(encode(kind(members[1:]))) == kind(members[1:])
+    with pytest.raises(ValueError, match="more than 100 members of a set, or keys of a dict, have one hash"):
+        encode([kind(members)])
+    written = [{"int": hex(number)} for number in numbers]
+    keys: list[Any] = [{"tuple": [number]} for number in written] if item == "tuple" else written
+    content = [[key, None] for key in keys] if name == "dict" else keys
+    with pytest.raises(BadPayload, match="have one hash"):
+        decode(sealed(b"j\x01", json.dumps({name: content}).encode()))
+
+
+def test_a_large_set_of_large_numbers_comes_back() -> None:
+    """Only a common hash is bounded."""
+    value = {2**70 + number for number in range(1000)}
+    assert decode(encode(value)) == value
+
+
 def test_a_hundred_levels_come_back() -> None:
     """As many levels as may be written can be read, and one more is refused when it is written."""
     for leaf in (1, 2**70):

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from storescope.core import checks
 from storescope.core.batching.deadline import Deadline
-from storescope.core.batching.limiter import MAX_LIMIT
+from storescope.core.batching.limiter import MAX_LIMIT, check_limit
 from storescope.core.caching.cache import IntelligentCache
 from storescope.core.errors import DeadlineExceeded
 from storescope.core.forks import after_fork
@@ -69,8 +69,8 @@ class Answering:
         self._ttls = _ttls(cached_tools)
         if not (cache is None or isinstance(cache, IntelligentCache)):
             raise TypeError(f"cache must be an IntelligentCache, not {cache!r}")
-        if max_concurrent not in {None, "adaptive"}:
-            checks.whole("max_concurrent", max_concurrent)
+        if max_concurrent is not None:
+            check_limit("max_concurrent", max_concurrent)
         checks.optional(checks.text, "namespace", namespace)
         self.store = store
         self.cache = IntelligentCache(name=f"{name}.results") if cache is None else cache

@@ -18,20 +18,29 @@ def whole(name: str, value: object, least: int = 1) -> int:
 
 def number(name: str, value: object, least: float = 0.0, most: float = math.inf) -> float:
     """Return a number from `least` to `most`, both allowed; NaN is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    if not least <= value <= most:
-        wanted = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+    wanted = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+    checked = _as_float(name, value, wanted)
+    if not least <= checked <= most:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
-    return float(value)
+    return checked
 
 
 def positive(name: str, value: object) -> float:
     """Return a number above 0, infinity allowed; for durations in seconds and for rates."""
-    checked = number(name, value)
-    if checked == 0:
+    checked = _as_float(name, value, "above 0")
+    if not checked > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
     return checked
+
+
+def _as_float(name: str, value: object, wanted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        bits = int(value).bit_length()
+        raise ValueError(f"{name} must be {wanted}, and is too large: an integer of {bits} bits") from None
 
 
 def finite(name: str, value: object) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from storescope.core import checks, forks
+from storescope.core.backoff import exponential
 
 
 class Breaker:
@@ -37,7 +38,8 @@ class Breaker:
         #: None while closed.
         self._opened_at: float | None = None
         self._probing = False
-        self._delay = self._first
+        #: How many times it opened, or stayed open after a probe, since it was closed.
+        self._openings = 0
         self._retry_at = 0.0
         forks.after_fork(self._in_child)
 
@@ -60,7 +62,7 @@ class Breaker:
             if now < self._retry_at:
                 return False
             self._probing = True
-            self._retry_at = now + self._delay
+            self._put_off(now)
             return True
 
     def succeeded(self) -> float | None:
@@ -71,7 +73,7 @@ class Breaker:
             opened_at, self._opened_at = self._opened_at, None
             self._in_a_row = 0
             self._probing = False
-            self._delay = self._first
+            self._openings = 0
             return None if opened_at is None else self._clock() - opened_at
 
     def failed(self) -> bool:
@@ -83,13 +85,17 @@ class Breaker:
                 if self._in_a_row < self._failures:
                     return False
                 self._opened_at = now
-                self._retry_at = now + self._delay
+                self._openings = 1
+                self._put_off(now)
                 return True
             if self._probing:
                 self._probing = False
-                self._delay = min(2 * self._delay, self._longest)
-                self._retry_at = now + self._delay
+                self._openings += 1
+                self._put_off(now)
             return False
+
+    def _put_off(self, now: float) -> None:
+        self._retry_at = now + exponential(self._openings, first=self._first, longest=self._longest)
 
     def __repr__(self) -> str:
         return f"Breaker({self.state}, {self._in_a_row} failures in a row)"

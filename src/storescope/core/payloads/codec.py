@@ -52,7 +52,8 @@ def encode(value: object, *, compress_above: int = COMPRESS_ABOVE, max_bytes: in
     zstd where that is installed and makes it smaller.
 
     Raises TypeError for what has no written form: turn dataclasses and models into plain values first. Raises
-    ValueError where it is nested deeper than 100 levels, and BadPayload, which is one, above `max_bytes`.
+    ValueError where it is nested deeper than 100 levels, or more than 100 members of a set have one hash, and
+    BadPayload, which is one, above `max_bytes`.
     """
     checks.whole("compress_above", compress_above, 0)
     checks.whole("max_bytes", max_bytes)
@@ -71,8 +72,9 @@ def decode(blob: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     """Read what `encode` has written, here or elsewhere.
 
     Raises BadPayload for anything else: an unknown codec or version, flipped or missing bytes, more than `max_bytes`
-    before or after decompression (found before the memory is taken), more than 100 levels. A compressed blob is
-    one as well where zstd is not installed, and the first one there leaves a warning.
+    before or after decompression (found before the memory is taken), more than 100 levels, more than 100 members of
+    a set with one hash (each would be compared with all others). A compressed blob is one as well where zstd is not
+    installed, and the first one there leaves a warning.
     """
     checks.whole("max_bytes", max_bytes)
     if not isinstance(blob, bytes):

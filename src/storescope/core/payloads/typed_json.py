@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
 
 #: Containers within containers. JSON of tools is some ten levels deep; each interpreter can go as far as this.
 MAX_DEPTH: Final = 100
+#: Members of a set, or keys of a dict, that have one hash, as all multiples of 2**61 - 1 have: each is compared with
+#: all others, so that without a bound some kilobytes of them would take seconds.
+MAX_ALIKE: Final = 100
 
 _LEAVES: Final = (bool, float, str, type(None))
 #: All containers but dict; a list is a list in JSON as well, and the others carry their names.
@@ -36,7 +40,8 @@ def dumps(value: object, *, canonical: bool = False) -> bytes:
 
     Takes None, bool, int of any size, float, str, bytes, datetime with a time zone, list, tuple, set, frozenset and
     dict with keys of any of these. Raises TypeError for anything else, and ValueError above 100 levels, which is
-    also how a value that contains itself ends, and for a time before year 1 or after 9999 in UTC.
+    also how a value that contains itself ends, for a time before year 1 or after 9999 in UTC, and, unless `canonical`,
+    for a set or dict in which more than 100 members have one hash.
     """
     return _text(_tagged(value, canonical, 0)).encode("utf-8", "surrogatepass")
 
@@ -66,6 +71,8 @@ def _tagged(value: Any, canonical: bool, depth: int) -> Any:
 def _tagged_container(value: Any, canonical: bool, depth: int) -> Any:
     if depth == MAX_DEPTH:
         raise ValueError(f"value is nested deeper than {MAX_DEPTH} levels, or contains itself")
+    if isinstance(value, (dict, set, frozenset)) and not canonical:  # what is canonical is not read again
+        _check_hashes(value)
     if isinstance(value, dict):
         pairs = [[_tagged(part, canonical, depth + 1) for part in pair] for pair in value.items()]
         if canonical:
@@ -92,4 +99,14 @@ def _in_utc(moment: datetime) -> datetime:
 
 def _read(tagged: dict[str, Any]) -> Any:
     ((name, content),) = tagged.items()
+    if name == "dict":
+        _check_hashes([key for key, _ in content])
+    elif name.endswith("set"):
+        _check_hashes(content)
     return _READERS[name](content)
+
+
+def _check_hashes(members: Collection[Any]) -> None:
+    """Raise ValueError where to put these into a set would take quadratic time."""
+    if len(members) > MAX_ALIKE and max(Counter(map(hash, members)).values()) > MAX_ALIKE:
+        raise ValueError(f"more than {MAX_ALIKE} members of a set, or keys of a dict, have one hash")

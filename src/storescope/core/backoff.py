@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
+def exponential(failures: int, *, first: float, longest: float) -> float:
+    """Return the seconds to wait after so many failures: `first`, then twice as long each time, up to `longest`.
+
+    Without jitter: whoever waits with others adds it.
+    """
+    return min(longest, first * 2.0 ** min(failures - 1, 1000))  # above that a float has no such power
+
+
 class Backoff:
     """Delays that double from `first` to `longest` seconds, each shortened by up to a half at random.
 
@@ -16,7 +24,8 @@ class Backoff:
         self._rng = rng
         self._first = first
         self._longest = longest
-        self._delay = 0.0
+        #: How many times it was put off: less than failures, where several fail together.
+        self._rounds = 0
         #: Attempts that failed since one succeeded, what the last failed with, and when to try again.
         self.failures = 0
         self.error: BaseException | None = None
@@ -27,11 +36,13 @@ class Backoff:
         self.failures += 1
         self.error = error
         if now >= self.retry_at:
-            self._delay = min(self._delay * 2 or self._first, self._longest)
-            self.retry_at = now + self._delay * (1 - self._rng() / 2)
+            self._rounds += 1
+            delay = exponential(self._rounds, first=self._first, longest=self._longest)
+            self.retry_at = now + delay * (1 - self._rng() / 2)
 
     def succeeded(self) -> None:
         """Start anew."""
         self.failures = 0
         self.error = None
-        self._delay = self.retry_at = 0.0
+        self._rounds = 0
+        self.retry_at = 0.0
