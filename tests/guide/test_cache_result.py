@@ -17,9 +17,10 @@ from storescope.core import IntelligentCache, cache_result
 Decorator = Callable[..., Any]
 
 
-def fault(reason: str) -> pytest.MarkDecorator:
+def fault(reason: str, raises: type[BaseException] = AssertionError) -> pytest.MarkDecorator:
     """Run a test with the guide's code, which has to fail, and with ours."""
-    broken = pytest.param(naive.cache_result, marks=pytest.mark.xfail(strict=True, reason=reason), id="naive")
+    fails = pytest.mark.xfail(strict=True, reason=reason, raises=raises)
+    broken = pytest.param(naive.cache_result, marks=fails, id="naive")
     return pytest.mark.parametrize("decorator", [broken, pytest.param(cache_result, id="ours")])
 
 
@@ -94,7 +95,7 @@ def test_spellings_of_a_call_are_one(decorator: Decorator, cache: IntelligentCac
     assert calls == [(1, 2)]
 
 
-@fault("arguments are pickled")
+@fault("arguments are pickled", TypeError)
 def test_what_cannot_be_pickled_is_an_argument(decorator: Decorator, cache: IntelligentCache) -> None:
     """A lock, a lambda, an open generator: any object is an argument, and the same one is the same call."""
     calls = Calls()
@@ -140,7 +141,7 @@ def test_callers_at_the_same_time_compute_once(decorator: Decorator, cache: Inte
     assert calls == [1]
 
 
-@fault("a coroutine is kept, which can be awaited once")
+@fault("a coroutine is kept, which can be awaited once", RuntimeError)
 def test_coroutine_functions_are_cached(decorator: Decorator, cache: IntelligentCache) -> None:
     """A decorated coroutine function is one, and what it returns is kept."""
     calls = Calls()
@@ -149,16 +150,16 @@ def test_coroutine_functions_are_cached(decorator: Decorator, cache: Intelligent
         return calls.result(number)
 
     decorated = decorator(cache)(function)
-    assert inspect.iscoroutinefunction(decorated)
 
     async def ask() -> tuple[str, str]:
         return await decorated(1), await decorated(1)
 
     assert asyncio.run(ask()) == ("1", "1")
     assert len(calls) == 1
+    assert inspect.iscoroutinefunction(decorated)
 
 
-@fault("nothing but the end of its time takes a result out")
+@fault("nothing but the end of its time takes a result out", AttributeError)
 def test_a_result_can_be_invalidated(decorator: Decorator, cache: IntelligentCache) -> None:
     """After `invalidate` the call is computed again, and others are not."""
     calls = Calls()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import os
@@ -12,10 +13,12 @@ import time
 import tracemalloc
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -207,6 +210,25 @@ class TestTime:
         stats = cache.stats()
         assert (stats.hits, stats.stale_hits, stats.misses, stats.hit_rate) == (1, 1, 1, 0.5)
 
+    @pytest.mark.parametrize("ttl", [1e20, 1e300, 1e305])
+    def test_times_beyond_all_clocks(self, make: Make, clock: Clock, ttl: float) -> None:
+        """They are as good as no end, and cost no other value."""
+        cache = make(default_ttl=ttl)
+        cache.set("key", 1)
+        cache.set("key", 2, ttl)
+        cache.set("other", 3, stale=ttl)
+        clock.sleep(1e9)
+        assert (cache.get("key"), cache.get("other"), len(cache)) == (2, 3, 2)
+
+    @pytest.mark.parametrize("ttl", [0.1, 0.3, 1 / 3, 7, 1e-9])
+    def test_a_miss_is_no_part_of_the_size(self, make: Make, clock: Clock, ttl: float) -> None:
+        """In the very moment in which a time ends it has ended for `len` as well."""
+        cache = make()
+        clock.now = 1000.7
+        cache.set("key", 1, ttl)
+        clock.sleep(ttl)
+        assert (cache.get("key"), len(cache)) == (None, 0)
+
 
 class TestSpace:
     def test_the_size_is_bounded(self, make: Make) -> None:
@@ -374,7 +396,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_bytes": -1}, ValueError, "max_bytes must be 1 or more, not -1"),
     ({"max_bytes": 1.5}, TypeError, "max_bytes must be an integer, not 1.5"),
     ({"default_ttl": 0}, ValueError, "default_ttl must be above 0, not 0"),
-    ({"default_ttl": math.nan}, ValueError, "default_ttl must be 0 or more, not nan"),
+    ({"default_ttl": math.nan}, ValueError, "default_ttl must be above 0, not nan"),
     ({"weigher": 1}, TypeError, "weigher must be callable, not 1"),
     ({"policy": "lfu"}, ValueError, "policy must be one of 'lru', 'arc', not 'lfu'"),
     ({"policy": []}, ValueError, r"policy must be one of 'lru', 'arc', not \[\]"),
@@ -401,6 +423,16 @@ class TestBadInput:
         with pytest.raises((TypeError, ValueError), match=f"ttl must be .*, not {ttl!r}"):
             cache.set("key", 2, ttl=ttl)
         assert cache.get("key") == 1
+
+    @pytest.mark.parametrize("now", [math.nan, math.inf, -math.inf])
+    def test_clocks_that_cannot_be(self, now: float) -> None:
+        """A clock that does not tell the time is named."""
+        cache = IntelligentCache(clock=lambda: now)
+        for use in (lambda: cache.set("key", 1), lambda: len(cache), lambda: cache.invalidate("key")):
+            with pytest.raises(
+                ValueError, match=f"what clock returns must be a number of seconds, not {now}"
+            ):
+                use()
 
     @pytest.mark.parametrize("stale", [-1, math.nan, None, "10"])
     def test_stale_times_that_cannot_be(self, make: Make, stale: Any) -> None:
@@ -460,6 +492,71 @@ class TestReentrancy:
             assert len(cache) <= 3
         cache.clear()
         assert (len(cache), cache.stats().bytes) == (0, 0)
+
+    @pytest.mark.parametrize("act", ["clear", "invalidate", "set"])
+    @pytest.mark.parametrize("turn", range(6))
+    @pytest.mark.parametrize("max_size", [1, 2])
+    def test_a_comparison_may_clear_the_cache(self, make: Make, act: str, turn: int, max_size: int) -> None:
+        """At whichever comparison, what was set is there afterwards, and the cache goes on as before."""
+        cache, turns = make(max_size, max_bytes=100, weigher=lambda key, value: 1), iter(range(10**6))
+        actions = {
+            "clear": cache.clear,
+            "invalidate": lambda: cache.invalidate(quiet[0]),
+            "set": lambda: cache.set_local(quiet[1], "inner"),
+        }
+
+        def meddle() -> None:
+            if next(turns, None) == turn:
+                actions[act]()
+
+        quiet, keys = [Twin("a"), Twin("b")], [Twin(name, meddle) for name in "abca"]
+        for number, key in enumerate(keys):
+            cache.set(key, number)
+        turns = iter([])
+        found = sum(cache.get(Twin(name)) is not None for name in "abc")
+        assert len(cache) == cache.stats().bytes == found <= max_size
+        for number in range(3):
+            cache.set(f"later-{number}", number)
+        assert cache.get("later-2") == 2
+        assert len(cache) == max_size
+        cache.clear()
+        assert (len(cache), cache.stats().bytes) == (0, 0)
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+    @pytest.mark.parametrize("size", [3, 100])
+    def test_a_signal_handler_may_use_the_cache(self, policy: str, size: int) -> None:
+        """Whatever it does in the middle of a change, nothing raises, and the counts are right afterwards."""
+        cache = IntelligentCache(size, 0.002, max_bytes=10**6, weigher=lambda key, value: 1, policy=policy)
+        turns = iter(range(10**9))
+
+        def handle(*_: object) -> None:
+            turn = next(turns)
+            for index in range(8):
+                cache.set(f"key-{(turn + index) % 300}", index, ttl=None if index % 2 else 0.0005)
+                cache.get(f"key-{(turn * 3 + index) % 300}")
+            cache.invalidate(f"key-{turn % 300}")
+            if turn % 5 == 0:
+                cache.clear()
+
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+            until = time.monotonic() + 0.3
+            while time.monotonic() < until:
+                for index in range(300):
+                    cache.set(f"key-{index}", index)
+                    cache.get(f"key-{index // 2}")
+                cache.clear()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert next(turns) > 20
+        cache.clear()
+        assert (len(cache), cache.stats().bytes) == (0, 0)
+        for index in range(2 * size):
+            cache.set(f"key-{index}", index, ttl=60)
+        assert len(cache) == cache.stats().bytes == size
+        assert sum(f"key-{index}" in cache for index in range(2 * size)) == size
 
     def test_the_end_of_a_value_may_use_the_cache(self, make: Make) -> None:
         """A value that says goodbye by the cache itself does so when it is evicted."""
@@ -906,6 +1003,42 @@ def test_memory_is_estimated() -> None:
     large = [str(number) * 100 for number in range(3000)]
     assert memory_size(large, max_parts=300) == pytest.approx(memory_size(large), rel=0.2)
     assert entry_size("", None) > ENTRY_BYTES
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    __part: object
+    never_set: object = dataclasses.field(init=False)
+
+
+class Below(Slotted):
+    pass
+
+
+class Struct(msgspec.Struct):
+    part: object
+
+
+class Hostile:
+    """Raises wherever it is looked into."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __sizeof__(self) -> int:
+        raise RuntimeError("size")
+
+
+@pytest.mark.parametrize(
+    "hold", [Slotted, Below, Struct, lambda part: deque([part]), lambda part: [Hostile(), part]]
+)
+def test_whatever_holds_a_value_is_as_heavy(hold: Callable[[object], object]) -> None:
+    """`max_bytes` is a bound for slotted classes, structs and deques as well, and for what cannot be looked into."""
+    assert 100_000 < memory_size(hold("x" * 100_000)) < 102_000
+    cache = IntelligentCache(max_bytes=50_000)
+    cache.set("key", hold("x" * 100_000))
+    cache.set("hostile", Hostile())
+    assert ("key" in cache, "hostile" in cache) == (False, True)
 
 
 def test_an_entry_takes_about_what_the_weigher_adds() -> None:

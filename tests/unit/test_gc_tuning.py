@@ -13,10 +13,16 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storescope.core.errors import CoreError
 from storescope.core.memory.gc_tuning import ROOMY, Tuning, deferred_collection
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_of_others() -> None:
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -266,8 +272,15 @@ def test_many_threads_defer() -> None:
     assert gc.get_threshold() == (700, 10, 10)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 5), max_size=30))
+@pytest.fixture
+def frozen() -> None:
+    """Have collections pass over what the tests before have left, which is most of their time."""
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("frozen")
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 5), max_size=20))
 def test_wishes_come_and_go_in_any_order(steps: list[int]) -> None:
     """The thresholds are always those of the application with what is laid over them; in the end its own."""
     gc.set_threshold(700, 10, 10)
@@ -310,6 +323,8 @@ def test_wishes_come_and_go_in_any_order(steps: list[int]) -> None:
         ((700, True, 10), TypeError, r"threshold\[1\] must be an integer, not True"),
         ((700, 10, float("nan")), TypeError, r"threshold\[2\] must be an integer, not nan"),
         ((-1, 10, 10), ValueError, r"threshold\[0\] must be 0 or more, not -1"),
+        ((2**31, 10, 10), ValueError, r"threshold\[0\] must be 2147483647 or less, not 2147483648"),
+        ((10, 2**40, 10), ValueError, r"threshold\[1\] must be 2147483647 or less, not 1099511627776"),
     ],
 )
 def test_bad_thresholds(tuning: Tuning, threshold: Any, error: type[Exception], message: str) -> None:
@@ -320,12 +335,41 @@ def test_bad_thresholds(tuning: Tuning, threshold: Any, error: type[Exception], 
 
 
 @pytest.mark.parametrize(
-    ("bound", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError)]
+    ("bound", "error"),
+    [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError), (2**31, ValueError)],
 )
 def test_bad_bounds(bound: Any, error: type[Exception]) -> None:
     """A block that defers nothing is a mistake."""
     with pytest.raises(error, match=f"max_allocations must be .*, not {bound}"), deferred_collection(bound):
         pass
+
+
+def test_the_largest_bound_is_one_of_the_collector() -> None:
+    """It may be asked for, although something was allocated before; and nothing stays behind."""
+    with deferred_collection(2**31 - 1):
+        assert gc.get_threshold() == (2**31 - 1, 10, 10)
+    assert gc.get_threshold() == (700, 10, 10)
+    with deferred_collection():
+        assert gc.get_threshold()[0] >= 100_000
+
+
+def test_a_refused_tuning_leaves_the_others_alone(tuning: Tuning) -> None:
+    """What cannot be set is not remembered either."""
+    with pytest.raises(ValueError, match="max_allocations"):
+        deferred_collection(2**31)
+    with pytest.raises(ValueError, match="threshold"):
+        tuning.apply((2**31, 10, 10))
+    assert tuning.apply() == (10_000, 10, 10)
+
+
+def test_a_deferral_is_for_one_block() -> None:
+    """A second use is an error that says so, within the first or after it."""
+    block = deferred_collection()
+    with block, pytest.raises(CoreError, match="for one block"), block:
+        pass
+    with pytest.raises(CoreError, match="for one block"), block:
+        pass
+    assert gc.get_threshold() == (700, 10, 10)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

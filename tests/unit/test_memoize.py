@@ -270,7 +270,7 @@ async def async_generator() -> AsyncIterator[int]:
     [
         (TypeError, "cache must be an IntelligentCache, not {}", {"cache": {}}, repr_of),
         (ValueError, "ttl must be above 0, not 0", {"ttl": 0}, repr_of),
-        (ValueError, "ttl must be 0 or more, not nan", {"ttl": float("nan")}, repr_of),
+        (ValueError, "ttl must be above 0, not nan", {"ttl": float("nan")}, repr_of),
         (TypeError, "ttl must be a number, not True", {"ttl": True}, repr_of),
         (ValueError, "stale must be 0 or more, not -1", {"stale": -1}, repr_of),
         (TypeError, "key_func must be callable, not 'key'", {"key_func": "key"}, repr_of),
@@ -647,3 +647,56 @@ class AgainstAModel(RuleBasedStateMachine):
 
 TestAgainstAModel = AgainstAModel.TestCase
 TestAgainstAModel.settings = settings(deadline=None, max_examples=20, stateful_step_count=25)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: asyncio.sleep(0, x), lambda x: (each for each in [x]), lambda x: iter([x])]
+)
+def test_what_is_read_once_is_not_kept(function: Callable[[int], Any]) -> None:
+    """An awaitable, a generator, an iterator: each call gets one of its own, and none is counted as a miss."""
+
+    def read(result: Any) -> int:
+        async def wait() -> int:
+            return await result
+
+        return asyncio.run(wait()) if inspect.isawaitable(result) else next(result)
+
+    decorated = cache_result(IntelligentCache(), stale=10)(function)
+    assert [read(decorated(5)), read(decorated(5))] == [5, 5]
+    info = decorated.cache_info()
+    assert (info.uncached, info.hits, info.misses, info.currsize) == (2, 0, 0, 0)
+
+
+def test_callers_at_the_same_time_share_nothing_that_is_read_once() -> None:
+    """Of two calls at once each reads all of its own."""
+    gate, began = Gate(), []
+
+    @cache_result(IntelligentCache())
+    def function() -> Iterator[int]:
+        began.append(1)
+        gate()
+        return iter([1, 2, 3])
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(function)
+        assert gate.begun.wait(WAIT)
+        second = threads.submit(function)
+        until(lambda: function.cache_info().misses == 2)
+        gate.opened.set()
+        assert [list(first.result(WAIT)), list(second.result(WAIT))] == [[1, 2, 3], [1, 2, 3]]
+    assert len(began) == 2
+
+
+def test_an_iterator_of_a_coroutine_function_is_not_kept() -> None:
+    """Nor is it shared by two that wait for it."""
+
+    @cache_result(IntelligentCache())
+    async def function() -> Iterator[int]:
+        await asyncio.sleep(0)
+        return iter([1, 2])
+
+    async def both() -> list[Iterator[int]]:
+        return [*await asyncio.gather(function(), function()), await function()]
+
+    assert [list(each) for each in asyncio.run(both())] == [[1, 2]] * 3
+    assert function.cache_info().uncached == 3

@@ -122,6 +122,26 @@ def test_a_return_inside_borrow_is_the_first_of_two() -> None:
         pool.put(thing)
 
 
+def test_an_error_of_a_block_that_returned_its_object_is_the_user_s() -> None:
+    """It is not replaced by that of the second return."""
+    pool = ObjectPool(Thing)
+
+    def fail(obj: Thing) -> None:
+        pool.put(obj)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), pool.borrow() as obj:
+        fail(obj)
+    assert pool.stats().idle == 1
+
+
+@pytest.mark.parametrize(("name", "error"), [(5, TypeError), (None, TypeError), ("", ValueError)])
+def test_names_that_cannot_be(name: Any, error: type[Exception]) -> None:
+    """A name is a text."""
+    with pytest.raises(error, match="name must "):
+        ObjectPool(dict, name=name)
+
+
 def test_objects_are_told_apart_by_identity() -> None:
     """Objects that equal each other, or cannot be hashed, are different objects all the same."""
     pool: ObjectPool[Any] = ObjectPool(list)

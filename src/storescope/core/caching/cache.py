@@ -13,6 +13,7 @@ from storescope.core import checks, forks
 from storescope.core.caching.counter import Counter
 from storescope.core.caching.entries import Entries, Part
 from storescope.core.caching.eviction import POLICIES, Entry
+from storescope.core.caching.expiry import NEVER
 from storescope.core.caching.weight import entry_size
 from storescope.core.gil import has_gil
 from storescope.core.stats import CacheStats
@@ -127,7 +128,7 @@ class IntelligentCache:
         """
         with self._lock:
             entry = self._entries.find(key)
-            now = self._clock()
+            now = self._now()
             if entry is None or now >= entry.kept_until:
                 return default
             self._late_hits += 1
@@ -158,7 +159,7 @@ class IntelligentCache:
         found = self._second_level is not None and self._second_level.delete(key)
         with self._lock:
             self._removals += 1
-            entry = self._entries.take(key, self._clock())
+            entry = self._entries.take(key, self._now())
         return found or entry is not None
 
     def clear(self) -> None:
@@ -167,15 +168,14 @@ class IntelligentCache:
             self._second_level.clear()
         with self._lock:
             self._removals += 1
-            left = self._entries.expire(self._clock()), self._entries.clear()
-            self._show_part()
+            left = self._entries.expire(self._now()), self._entries.clear()
         del left
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether the first level has a key; this is no request, and no use of it."""
         with self._lock:
             entry = self._entries.find(key)
-            return entry is not None and self._clock() < entry.fresh_until
+            return entry is not None and self._now() < entry.fresh_until
 
     def __len__(self) -> int:
         """Count the entries of the first level that have not expired, or are within their `stale` time."""
@@ -228,7 +228,7 @@ class IntelligentCache:
     def stats(self) -> CacheStats:
         """Return what it holds and what it did; what has expired leaves first."""
         with self._lock:
-            left = self._entries.expire(self._clock())
+            left = self._entries.expire(self._now())
             stats = CacheStats(
                 size=len(self._entries),
                 max_size=self._max_size,
@@ -263,11 +263,8 @@ class IntelligentCache:
     def _begin(self) -> None:
         self._entries = Entries(self._policy, self._max_size, self._max_bytes)
         self._part = self._entries.part if self._unlocked else _no_part
-        self._show_part()
-
-    def _show_part(self) -> None:
-        """Spare hits the way to the part, where there is one only, and they need no lock."""
         parts = self._entries.parts
+        #: It spares hits the way to the part, where there is one only, and they need no lock.
         self._only_part = parts[0] if self._unlocked and len(parts) == 1 else None
 
     def _get_locked(self, key: Hashable, default: Any) -> Any:
@@ -291,7 +288,7 @@ class IntelligentCache:
         """Find an entry that is a hit, and count it as one."""
         with self._lock:
             entry = self._entries.find(key)
-            if entry is None or self._clock() >= entry.fresh_until:
+            if entry is None or self._now() >= entry.fresh_until:
                 return None
             self._entries.touch(entry)
             self._count_hit()
@@ -305,23 +302,30 @@ class IntelligentCache:
         with self._lock:
             known = self._entries.find(key)
             left = None
-            if removals == self._removals and (known is None or known.fresh_until <= self._clock()):
-                left = self._entries.put(entry, self._clock())
+            now = self._now()
+            if removals == self._removals and (known is None or known.fresh_until <= now):
+                left = self._entries.put(entry, now)
         del left
 
     def _entry(self, key: Hashable, value: Any, seconds: float, stale: float) -> Entry:
         weight = 0
         if self._weigher is not None:
             weight = checks.whole("what weigher returns", self._weigher(key, value), 0)
-        fresh_until = kept_until = self._clock() + seconds
+        fresh_until = kept_until = self._now() + seconds
         if stale != 0:
             kept_until += checks.number("stale", stale)
         return Entry(key, value, fresh_until, kept_until, weight)
 
     def _put(self, entry: Entry) -> None:
         with self._lock:
-            left = self._entries.put(entry, self._clock())
+            left = self._entries.put(entry, self._now())
         del left
+
+    def _now(self) -> float:
+        now = self._clock()
+        if not -NEVER < now < NEVER:
+            raise ValueError(f"what clock returns must be a number of seconds, not {now!r}")
+        return now
 
     def _seconds(self, ttl: float | None) -> float:
         """Return how long to keep a value."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Final
 
 from storescope.core.caching.eviction import POLICIES, Entry, Policy
-from storescope.core.caching.expiry import Deadlines
+from storescope.core.caching.expiry import NEVER, Deadlines
 
 #: Entries of a part, of which a larger cache has several; and the most parts that it has.
 PART_SIZE: Final = 16_384
@@ -39,8 +40,9 @@ class Entries:
     rehashed now and then, in 7 ms where it has 100,000 entries, and none of the parts has as many. What goes first is
     what the policy says of one part; parts of thousands are too much alike for that to show in hit ratios.
 
-    A key's comparison may use the cache in the middle of a change: what is counted goes by the order, which no such
-    code can interrupt, and an entry that was replaced unseen leaves it in its time.
+    A key's comparison, a signal handler or a finalizer may use the cache in the middle of a change, and even clear it.
+    So parts stay the same objects for good; what is counted goes by the order, which takes each entry in and out once;
+    counts are only added to; and whoever has put an entry in looks whether it is still found.
     """
 
     def __init__(self, policy: str, max_size: int | None, max_bytes: int | None) -> None:
@@ -48,9 +50,6 @@ class Entries:
         self._max_size = math.inf if max_size is None else max_size
         self._max_bytes = math.inf if max_bytes is None else max_bytes
         self.by_size = self.by_ttl = self.explicitly = 0
-        self._begin()
-
-    def _begin(self) -> None:
         parts = 1
         if self._max_bytes == math.inf:  # else it may be that a few entries are all that it allows
             parts = int(self._max_size) // PART_SIZE | 1  # odd, for keys in steps of 2, 4, 8, ...
@@ -91,16 +90,17 @@ class Entries:
         if entry.weight > self._max_bytes:
             self.by_size += 1
             return left
-        while self._has_no_room(1, entry.weight):
-            left.append(self._evict(part, now))
-        if entry.kept_until < math.inf:
-            entry.deadline = self._deadlines.add(entry.kept_until, entry)
+        self._make_room(part, now, left, 1, entry.weight)
         part.entries[entry.key] = entry
         part.policy.add(entry, again=former is not None)
         self._size += 1
         self.bytes += entry.weight
-        while self._has_no_room(0, 0):  # a comparison of keys has set another one meanwhile
-            left.append(self._evict(part, now))
+        if entry.kept_until < NEVER:
+            entry.deadline = self._deadlines.add(entry.kept_until, entry)
+        if part.find(entry.key) is not entry:  # it was replaced or taken out meanwhile
+            self._leave(part, entry)
+            self._drop_deadline(entry)
+        self._make_room(part, now, left)  # others may have been set meanwhile
         return left
 
     def take(self, key: Hashable, now: float) -> Entry | None:
@@ -121,18 +121,38 @@ class Entries:
 
     def clear(self) -> object:
         """Take out everything on purpose; returns it, for it to end outside of the lock."""
-        left = self.parts, self._deadlines
-        self.explicitly += self._size
-        self._begin()
+        left = [self._clear(part) for part in self.parts]
+        return left, self._deadlines.clear()
+
+    def _clear(self, part: Part) -> list[Entry]:
+        left = part.policy.clear()
+        number, weight = len(left), sum(entry.weight for entry in left)
+        self._size -= number
+        self.bytes -= weight
+        self.explicitly += number
+        part.touch = part.policy.touch
+        with suppress(KeyError):
+            while part.entries:  # `clear` within a key's comparison breaks a dict of CPython 3.11
+                part.entries.popitem()
         return left
 
     def _due(self, now: float, most: float) -> list[Entry]:
         left = self._deadlines.due(now, most)
         for entry in left:
             part = self.part(entry.key)
-            self.by_ttl += self._leave(part, entry)
+            if self._leave(part, entry):
+                self.by_ttl += 1
             self._forget(part, entry)
         return left
+
+    def _make_room(
+        self, part: Part, now: float, left: list[Entry], entries: int = 0, weight: int = 0
+    ) -> None:
+        while self._has_no_room(entries, weight):
+            try:
+                left.append(self._evict(part, now))
+            except KeyError:  # whoever interrupted this has emptied it
+                return
 
     def _has_no_room(self, entries: int, weight: int) -> bool:
         if self._size + entries > self._max_size:
@@ -162,10 +182,13 @@ class Entries:
     def _release(self, entry: Entry) -> None:
         self._size -= 1
         self.bytes -= entry.weight
+        self._drop_deadline(entry)
+
+    def _drop_deadline(self, entry: Entry) -> None:
         if entry.deadline is not None:
             self._deadlines.drop(entry.deadline)
 
     def _forget(self, part: Part, entry: Entry) -> None:
         """Let its key find an entry no more, if it still does."""
-        if part.entries.get(entry.key) is entry:
-            del part.entries[entry.key]
+        if part.find(entry.key) is entry:
+            part.entries.pop(entry.key, None)

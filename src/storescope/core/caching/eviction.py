@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -27,7 +28,8 @@ class Policy(Protocol):
     """An order in which to give entries up. Each method is O(1).
 
     Entries are compared by identity, so that no Python code runs within an `OrderedDict`: a key's `__eq__` that uses
-    the cache would leave one that it interrupts broken for good.
+    the cache would leave one that it interrupts broken for good. A signal handler may use the cache between any two
+    calls: what has to go together is written without one (by index and `del`), and the rest finds less than it saw.
     """
 
     def __len__(self) -> int: ...
@@ -44,6 +46,9 @@ class Policy(Protocol):
 
     def evict(self) -> Entry:
         """Take out the entry that is to go first; KeyError where there is none."""
+
+    def clear(self) -> list[Entry]:
+        """Take out and return all of them, in O(n). `touch` is another one afterwards."""
 
 
 class LRU:
@@ -68,6 +73,13 @@ class LRU:
         """Take out the oldest."""
         return self._order.popitem(last=False)[0]
 
+    def clear(self) -> list[Entry]:
+        """Begin anew."""
+        fresh: OrderedDict[Entry, None] = OrderedDict()
+        left, self._order = self._order, fresh
+        self.touch = fresh.move_to_end
+        return list(left)
+
 
 class ARC:
     """Give up what was used once or what was used often, in shares that follow the requests; a scan costs little.
@@ -79,8 +91,9 @@ class ARC:
     """
 
     def __init__(self) -> None:
-        self._once: OrderedDict[Entry, None] = OrderedDict()
-        self._often: OrderedDict[Entry, None] = OrderedDict()
+        #: With the hash of its key, which Python code may have to tell, and does so in `add` alone.
+        self._once: OrderedDict[Entry, int] = OrderedDict()
+        self._often: OrderedDict[Entry, int] = OrderedDict()
         self._gone_once: OrderedDict[int, None] = OrderedDict()
         self._gone_often: OrderedDict[int, None] = OrderedDict()
         #: How many entries `_once` should have.
@@ -94,40 +107,54 @@ class ARC:
         if entry in self._often:
             self._often.move_to_end(entry)
         else:
+            hashed = self._once[entry]
             del self._once[entry]
-            self._often[entry] = None
+            self._often[entry] = hashed
 
     def add(self, entry: Entry, *, again: bool) -> None:
         """Put it with those used once, unless its key was there before."""
-        entries = self._often if again or self._returned(hash(entry.key)) else self._once
-        entries[entry] = None
+        hashed = hash(entry.key)
+        if again or self._returned(hashed):
+            self._often[entry] = hashed
+        else:
+            self._once[entry] = hashed
 
     def remove(self, entry: Entry) -> bool:
         """Take it out of either list."""
-        return self._often.pop(entry, entry) is None or self._once.pop(entry, entry) is None
+        return self._often.pop(entry, None) is not None or self._once.pop(entry, None) is not None
 
     def evict(self) -> Entry:
         """Take out the oldest of the list that has more than its share, and remember its key."""
         held = len(self)
         once = bool(self._once) and (len(self._once) > self._share or not self._often)
         entries, gone = (self._once, self._gone_once) if once else (self._often, self._gone_often)
-        entry, _ = entries.popitem(last=False)
-        gone[hash(entry.key)] = None
-        while self._gone_once and len(self._once) + len(self._gone_once) > held:
-            self._gone_once.popitem(last=False)
-        while self._gone_often and len(self._gone_once) + len(self._gone_often) > held:
-            self._gone_often.popitem(last=False)
+        entry, hashed = entries.popitem(last=False)
+        gone[hashed] = None
+        with suppress(KeyError):
+            while self._gone_once and len(self._once) + len(self._gone_once) > held:
+                self._gone_once.popitem(last=False)
+            while self._gone_often and len(self._gone_once) + len(self._gone_often) > held:
+                self._gone_often.popitem(last=False)
         return entry
+
+    def clear(self) -> list[Entry]:
+        """Begin anew, also with what it has learned."""
+        once: OrderedDict[Entry, int] = OrderedDict()
+        often: OrderedDict[Entry, int] = OrderedDict()
+        left_once, left_often, self._once, self._often = self._once, self._often, once, often
+        self._gone_once, self._gone_often = OrderedDict(), OrderedDict()
+        self._share = 0
+        return [*left_once, *left_often]
 
     def _returned(self, key: int) -> bool:
         """Tell whether a key was given up lately, and lengthen the list that should have kept it."""
         once, often = len(self._gone_once), len(self._gone_often)
         if key in self._gone_once:
             del self._gone_once[key]
-            self._share = min(self._share + max(1, often // once), len(self))
+            self._share = min(self._share + max(1, often // max(once, 1)), len(self))
         elif key in self._gone_often:
             del self._gone_often[key]
-            self._share = max(self._share - max(1, once // often), 0)
+            self._share = max(self._share - max(1, once // max(often, 1)), 0)
         else:
             return False
         return True

@@ -9,6 +9,9 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+#: Seconds: what is later never comes up, and no clock goes so far.
+NEVER: Final = 1e30
+
 #: A deadline and a serial number in one integer: nanoseconds, and this many bits. It is compared in one step, and the
 #: garbage collector has nothing to look at: with tuples in the heap its pauses were the longest of a cache's.
 _SERIAL_BITS: Final = 40
@@ -22,18 +25,24 @@ class Deadlines(Generic[T]):
 
     A number that was dropped stays in the heap until it comes up. When most are such, a new heap takes over, and each
     `add` carries a few numbers across: without its last items a heap is still a heap.
+
+    A signal handler, or a finalizer, may call it in the middle of a call: each number is in one heap or in one frame,
+    what stands beside it is found or not, and the count of the dropped is only a hint.
     """
 
     def __init__(self) -> None:
+        self._serials = count()
+        self._begin()
+
+    def _begin(self) -> None:
         self._heap: list[int] = []
         self._former: list[int] = []
-        self._serials = count()
         self._waiting: tuple[dict[int, T], ...] = tuple({} for _ in range(_PARTS))
         self._dropped = 0
 
     def add(self, when: float, what: T) -> int:
-        """Have `what` come up at `when`; returns what `drop` takes."""
-        number = (math.ceil(when * 1e9) << _SERIAL_BITS) + next(self._serials)
+        """Have `what` come up at `when` (before NEVER), to the nanosecond; returns what `drop` takes."""
+        number = (math.floor(when * 1e9) << _SERIAL_BITS) + next(self._serials)
         self._waiting[number % _PARTS][number] = what
         heappush(self._heap, number)
         if self._former or self._dropped > len(self._heap) // 2 + _PARTS:
@@ -57,6 +66,12 @@ class Deadlines(Generic[T]):
                     found.append(what)
         return found
 
+    def clear(self) -> object:
+        """Forget all of them; returns what they were, for it to end where the caller likes."""
+        left = self._waiting
+        self._begin()
+        return left
+
     def _take(self, number: int) -> T | None:
         what = self._waiting[number % _PARTS].pop(number, None)
         if what is None:
@@ -64,9 +79,12 @@ class Deadlines(Generic[T]):
         return what
 
     def _tidy(self) -> None:
+        fresh: list[int] = []
         if not self._former:
-            self._former, self._heap = self._heap, []
-        for _ in range(min(4, len(self._former))):
+            self._former, self._heap = self._heap, fresh
+        for _ in range(4):
+            if not self._former:
+                return
             number = self._former.pop()
             if number in self._waiting[number % _PARTS]:
                 heappush(self._heap, number)

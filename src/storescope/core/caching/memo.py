@@ -8,7 +8,7 @@ import logging
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -23,6 +23,9 @@ from storescope.core.gil import has_gil
 from storescope.core.payloads.keys import stable_key
 
 MISSING: Final = object()
+
+#: What can be read once, so that it is for one caller.
+_READ_ONCE: Final = (Awaitable, Iterator, AsyncIterator)
 
 _logger: Final = logging.getLogger("storescope.core")
 #: Seconds: as good as no time to live, which no cache takes.
@@ -58,7 +61,7 @@ class CacheInfo:
     #: Refreshes that stale hits began, and how many of them failed.
     refreshes: int
     refresh_errors: int
-    #: Calls whose arguments have no key; neither hits nor misses.
+    #: Calls whose arguments have no key, or whose result can be read once; neither hits nor misses.
     uncached: int
     #: Computations under way now.
     in_flight: int
@@ -143,14 +146,22 @@ class Memo:
         value = self._answer_stale(call)
         if value is not MISSING:
             return value
-        return self._settle(*self._flights.run(call.key, *self._work(call)))
+        computed, joined = self._flights.run(call.key, *self._work(call))
+        if isinstance(computed[0], _READ_ONCE):
+            self._count_read_once()
+            return self.function(*call.args, **call.kwargs) if joined else computed[0]
+        return self._settle(computed, joined)
 
     async def run_async(self, call: Call) -> Any:
         """Do the same for a coroutine function."""
         value = self._answer_stale(call)
         if value is not MISSING:
             return value
-        return self._settle(*await self._flights.run(call.key, *self._work(call)))
+        computed, joined = await self._flights.run(call.key, *self._work(call))
+        if isinstance(computed[0], _READ_ONCE):
+            self._count_read_once()
+            return await self.function(*call.args, **call.kwargs) if joined else computed[0]
+        return self._settle(computed, joined)
 
     def _answer_stale(self, call: Call) -> Any:
         """Return an expired result that may still be given, having its refresh begun; else count a miss."""
@@ -177,6 +188,8 @@ class Memo:
 
     def _store(self, key: Hashable, computed: tuple[Any, bool]) -> None:
         value, is_new = computed
+        if isinstance(value, _READ_ONCE):
+            return
         if is_new:
             self._keep(key, value)
         self._known.add(key)
@@ -229,6 +242,10 @@ class Memo:
 
     def count_uncached(self) -> None:
         """Count a call without a key."""
+        self._count("uncached")
+
+    def _count_read_once(self) -> None:
+        self._count("misses", by=-1)
         self._count("uncached")
 
     def _count(self, *names: str, by: int = 1) -> None:

@@ -77,9 +77,10 @@ def cache_result(
       qualified name.
 
     Calls are the same if their arguments are, in whatever way they are given, in type and at every depth
-    (`call_key.freeze`); `self` counts by identity, and no instance is kept alive. A call whose arguments have no key
-    is computed and not kept. Equal calls at the same time are computed once, and all get its result or its
-    exception (see `single_flight`). Every caller gets the same object; exceptions are not kept.
+    (`call_key.freeze`); `self` counts by identity and is not kept alive, while arguments may be, such as a bound method
+    and its instance. A call whose arguments have no key is computed and not kept, and so is one whose result can be
+    read once: an awaitable, a generator or another iterator. Equal calls at the same time are computed once, and all
+    get its result or its exception (see `single_flight`). Every caller gets the same object; exceptions are not kept.
 
     A call blocks while another computes the same, and for the second level of the cache where there is one; on an
     event loop that is asked in a thread. Arguments without a form that every process has keep to the first level.

@@ -6,11 +6,11 @@ import gc
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final, TypeAlias
 
 from storescope.core import checks, forks
+from storescope.core.errors import CoreError
 
 #: How many container objects may be made, net of those freed, before the youngest are collected; and how many
 #: collections of one generation start one of the next.
@@ -18,6 +18,8 @@ Threshold: TypeAlias = tuple[int, int, int]
 #: Building a million containers took half of the collector's time with it, against CPython 3.13's (2000, 10, 10), and
 #: a young collection of ten thousand objects is still well below a millisecond.
 ROOMY: Final[Threshold] = (10_000, 10, 10)
+#: The collector has them as C's int.
+_MOST: Final = 2**31 - 1
 #: CPython 3.12 counts immortal objects, some hundred, among the frozen ones, and adds them at any collection.
 _IMMORTAL: Final = 1_000 if sys.version_info[:2] == (3, 12) else 0
 
@@ -57,8 +59,7 @@ class Tuning:
         _process.restore(self)
 
 
-@contextmanager
-def deferred_collection(max_allocations: int = 100_000) -> Iterator[None]:
+class deferred_collection:  # noqa: N801 - it is used as a function is, behind `with`
     """Defer automatic collection while latency counts, for at most so many more allocations of containers.
 
     The bound is the collector's own threshold: nothing has to watch it. When that many container objects were made
@@ -66,21 +67,40 @@ def deferred_collection(max_allocations: int = 100_000) -> Iterator[None]:
     nested, and overlap in threads and tasks: the largest bound counts until the last of them has ended. The collector
     is that of the process, so every thread's collections wait. `gc.collect()` works as ever, a collector that the
     application disabled stays disabled, and thresholds that it sets inside a block stay as it set them.
+
+    Each is good for one block: CoreError for a second.
     """
-    section = _Section(checks.whole("max_allocations", max_allocations))
-    _process.defer(section)
-    try:
-        yield
-    finally:
-        _process.resume(section)
+
+    def __init__(self, max_allocations: int = 100_000) -> None:
+        self._max_allocations = _in_range("max_allocations", max_allocations, 1)
+        #: The thread that entered its block, and will leave it.
+        self.thread: int | None = None
+
+    def __enter__(self) -> None:
+        if self.thread is not None:
+            raise CoreError("a deferral of garbage collection is for one block: make another")
+        self.thread = threading.get_ident()
+        _process.defer(self, min(self._max_allocations + gc.get_count()[0], _MOST))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _process.resume(self)
 
 
 def checked(name: str, value: object) -> Threshold:
     """Return three integers of 0 or more; where the first is 0, there is no automatic collection."""
     if not isinstance(value, tuple) or len(value) != len(ROOMY):
         raise TypeError(f"{name} must be a tuple of three integers, not {value!r}")
-    first, second, third = (checks.whole(f"{name}[{index}]", each, 0) for index, each in enumerate(value))
+    first, second, third = (_in_range(f"{name}[{index}]", each, 0) for index, each in enumerate(value))
     return first, second, third
+
+
+def _in_range(name: str, value: object, least: int) -> int:
+    checked = checks.whole(name, value, least)
+    if checked > _MOST:
+        raise ValueError(f"{name} must be {_MOST} or less, not {value!r}")
+    return checked
 
 
 def _comparable(threshold: Threshold) -> Threshold:
@@ -92,21 +112,13 @@ def _raised(found: Threshold) -> Threshold:
     return found[0] and max(found[0], ROOMY[0]), max(found[1], ROOMY[1]), max(found[2], ROOMY[2])
 
 
-class _Section:
-    """One block in which collection is deferred, and the thread that will leave it."""
-
-    def __init__(self, max_allocations: int) -> None:
-        self.bound = max_allocations + gc.get_count()[0]
-        self.thread = threading.get_ident()
-
-
 class _Process:
     """The thresholds of this process: what the application set, and what is laid over it."""
 
     def __init__(self) -> None:
         self._application = self._set = gc.get_threshold()
         self._tunings: dict[Tuning, Threshold | None] = {}
-        self._sections: dict[_Section, None] = {}
+        self._sections: dict[deferred_collection, int] = {}
         self._freezers: set[Tuning] = set()
         #: The most that may be frozen if it was all frozen here; -1 where the application froze something itself.
         self._frozen = 0
@@ -140,13 +152,13 @@ class _Process:
             if not self._freezers and gc.get_freeze_count() <= self._frozen:
                 gc.unfreeze()
 
-    def defer(self, section: _Section) -> None:
+    def defer(self, section: deferred_collection, bound: int) -> None:
         with self._lock:
             self._look()
-            self._sections[section] = None
+            self._sections[section] = bound
             self._settle()
 
-    def resume(self, section: _Section) -> None:
+    def resume(self, section: deferred_collection) -> None:
         with self._lock:
             self._look()
             if section in self._sections:
@@ -164,7 +176,7 @@ class _Process:
     def _settle(self) -> None:
         first, second, third = self._tuned()
         if first and self._sections:
-            first = max(first, *(section.bound for section in self._sections))
+            first = max(first, *self._sections.values())
         gc.set_threshold(first, second, third)
         self._set = gc.get_threshold()  # not always what was set: some releases ignore the third
 

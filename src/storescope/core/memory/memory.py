@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +48,7 @@ class MemoryOptimizer:
         root: Path = containers.ROOT,
         name: str = "memory",
     ) -> None:
-        self.name = name
+        self.name = checks.text("name", name)
         self.memory_threshold = memory_threshold
         self.hysteresis = checks.number("hysteresis", hysteresis, 0, 0.99)
         self.object_pools: dict[str, ObjectPool[Any]] = {}
@@ -55,15 +56,19 @@ class MemoryOptimizer:
         self.weak_references: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
         self._gc_threshold: gc_tuning.Threshold | None = None
         self._tuning = gc_tuning.Tuning()
+        if not isinstance(root, (str, os.PathLike)):
+            raise TypeError(f"root must be a path, not {root!r}")
         self._root = Path(root)
-        self._callbacks: list[Callable[[MemoryPressure], object]] = []
+        #: By what their `remove` knows them: one may be registered twice.
+        self._callbacks: dict[object, Callable[[MemoryPressure], object]] = {}
         self._monitor: _Monitor | None = None
         self._armed = True
         self._cleanups = 0
         self._closed = False
         pause_ring.install()
         self._stop_recording = weakref.finalize(self, pause_ring.uninstall)
-        self._stop_recording.atexit = False
+        self._restore_collector = weakref.finalize(self, self._tuning.restore)
+        self._stop_recording.atexit = self._restore_collector.atexit = False
         self._begin()
         forks.after_fork(self._begin)
 
@@ -119,15 +124,19 @@ class MemoryOptimizer:
         *,
         reset: Callable[[T], object] | None = None,
     ) -> ObjectPool[T]:
-        """Create a pool, see `ObjectPool`, and return it. ValueError where there is one of that name."""
-        self._check_open()
+        """Create a pool, see `ObjectPool`, and return it. ValueError where an open one has that name."""
         pool = ObjectPool(factory, max_size, reset=reset, name=name)
-        if self.object_pools.setdefault(name, pool) is not pool:
-            raise ValueError(f"name must be new, not {name!r}: there is {self.object_pools[name]!r}")
+        with self._lock:
+            self._check_open()
+            known = self.object_pools.get(name)
+            if known is not None and not known.closed:
+                raise ValueError(f"name must be new, not {name!r}: there is {known!r}")
+            self.object_pools[name] = pool
         return pool
 
     def get_from_pool(self, pool_name: str) -> Any:
         """Return an object of a pool, made where none is idle. Raises UnknownPool."""
+        self._check_open()
         return self._pool(pool_name).get()
 
     def return_to_pool(self, pool_name: str, obj: object) -> None:
@@ -167,12 +176,14 @@ class MemoryOptimizer:
 
         It runs in the thread that looked. Where it raises, that is logged, and the others are called all the same.
         """
+        checks.function("callback", callback)
+        registration = object()
         with self._lock:
-            self._callbacks = [*self._callbacks, checks.function("callback", callback)]
+            self._check_open()
+            self._callbacks[registration] = callback
 
         def remove() -> None:
-            with self._lock:
-                self._callbacks = [each for each in self._callbacks if each is not callback]
+            self._callbacks.pop(registration, None)
 
         return remove
 
@@ -204,11 +215,12 @@ class MemoryOptimizer:
         """Stop the monitor, close the pools, stop recording pauses, and restore the garbage collector's settings."""
         with self._lock:
             self._closed = True
-        self.stop_monitoring()
-        for pool in list(self.object_pools.values()):
-            pool.close()
-        self._tuning.restore()
-        self._stop_recording()
+        with ExitStack() as rest:  # each of these is done, whatever comes of the others
+            rest.callback(self._stop_recording)
+            rest.callback(self._restore_collector)
+            for pool in list(self.object_pools.values()):
+                rest.callback(pool.close)
+            self.stop_monitoring()
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +241,7 @@ class MemoryOptimizer:
         usage = self.stats()
         if self._rose(usage.percent / 100):
             pressure = MemoryPressure(usage, self._clean_up())
-            for callback in self._callbacks:
+            for callback in list(self._callbacks.values()):
                 try:
                     callback(pressure)
                 except Exception:
@@ -257,7 +269,7 @@ class MemoryOptimizer:
 
     def _pool(self, name: str) -> ObjectPool[Any]:
         try:
-            return self.object_pools[name]
+            return self.object_pools[checks.text("pool_name", name)]
         except KeyError:
             known = ", ".join(map(repr, self.object_pools)) or "none"
             raise UnknownPool(f"no object pool {name!r} (there are: {known})") from None

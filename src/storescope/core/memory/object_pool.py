@@ -52,7 +52,7 @@ class ObjectPool(Generic[T]):
         reset: Callable[[T], object] | None = None,
         name: str = "objects",
     ) -> None:
-        self.name = name
+        self.name = checks.text("name", name)
         self.max_size = checks.whole("max_size", max_size)
         self._factory: Callable[[], T] = checks.function("factory", factory)
         self._reset: Callable[[T], object] = checks.optional(checks.function, "reset", reset) or _own_reset
@@ -128,6 +128,11 @@ class ObjectPool(Generic[T]):
         with self._lock:
             self._closed = True
         self.cleanup()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
 
     def stats(self) -> ObjectPoolStats:
         """Return what the pool holds and did."""
@@ -231,8 +236,13 @@ class _Borrowed(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.put(self._obj)
+        obj = self._obj
         del self._obj
+        try:
+            self._pool.put(obj)
+        except NotFromPool:  # the block has put it back itself: its own error counts for more
+            if error is None:
+                raise
 
 
 def _own_reset(obj: Any) -> None:
