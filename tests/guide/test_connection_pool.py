@@ -65,9 +65,10 @@ def faulty(config: Any, *sizes: Any, connection_class: Callable[[], Any] = naive
     return kind(config, *sizes)
 
 
-def both(reason: str) -> Any:
-    """Naive, which fails for this reason, and ours; connections are the same for both."""
-    naively = pytest.param(faulty, id="naive", marks=pytest.mark.xfail(strict=True, reason=reason))
+def both(reason: str, raises: type[BaseException] = AssertionError) -> Any:
+    """Naive, which fails for this reason with this error, and ours; connections are the same for both."""
+    mark = pytest.mark.xfail(strict=True, reason=reason, raises=raises)
+    naively = pytest.param(faulty, id="naive", marks=mark)
     return pytest.mark.parametrize("make", [naively, pytest.param(ours, id="ours")])
 
 
@@ -90,7 +91,7 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
         pytest.param(
             naive.OptimizedConnectionPool,
             id="naive",
-            marks=pytest.mark.xfail(strict=True, reason="its connections are mocks"),
+            marks=pytest.mark.xfail(strict=True, reason="its connections are mocks", raises=AttributeError),
         ),
         pytest.param(OptimizedConnectionPool, id="ours"),
     ],
@@ -105,7 +106,7 @@ def test_a_connection_leads_to_the_server(kind: Any) -> None:
         server_pool.close()
 
 
-@both("an invalid connection is counted for ever")
+@both("an invalid connection is counted for ever", RuntimeError)
 def test_connections_that_die_leave_their_places(make: Callable[..., Any]) -> None:
     """However many die while they idle, the pool goes on handing out live ones."""
     pool = make({}, 1, 3)
@@ -116,7 +117,7 @@ def test_connections_that_die_leave_their_places(make: Callable[..., Any]) -> No
     assert pool.get_stats()["total_connections"] <= 3
 
 
-@both("the count is looked at outside the lock")
+@both("the count is looked at outside the lock", RuntimeError)
 def test_who_comes_while_the_last_connection_is_opened_waits_for_it(make: Callable[..., Any]) -> None:
     """Nobody is refused because another was quicker."""
     opening = threading.Event()
@@ -160,7 +161,7 @@ def test_connections_that_idled_are_closed_in_time(
     assert until(lambda: pool.get_stats()["total_connections"] == 0, 2.0)
 
 
-@both("cleaning takes everything out of the queue")
+@both("cleaning takes everything out of the queue", RuntimeError)
 def test_an_idle_connection_can_be_had_at_any_time(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +202,7 @@ def test_nobody_overtakes_those_who_wait(make: Callable[..., Any]) -> None:
     assert max(uses) - min(uses) <= 4
 
 
-@both("there is no close, and the cleaner never ends")
+@both("there is no close, and the cleaner never ends", AttributeError)
 def test_a_pool_can_be_closed(make: Callable[..., Any]) -> None:
     """Its connections are closed, and no thread is left."""
     before = set(threading.enumerate())
@@ -226,7 +227,7 @@ def test_a_pool_that_is_dropped_is_gone(make: Callable[..., Any]) -> None:
     assert not connection.alive
 
 
-@both("a bare except swallows whatever comes")
+@both("a bare except swallows whatever comes", RuntimeError)
 def test_an_interrupt_is_never_swallowed(make: Callable[..., Any]) -> None:
     """Ctrl-C while a connection is looked at reaches the caller, and loses nothing."""
     interrupted: list[int] = []

@@ -267,6 +267,74 @@ def test_a_server_that_freezes_costs_its_connections_and_nothing_else(
     asyncio.run(main())
 
 
+class Impatient(AsyncLine):
+    """Gives up a ping by cancelling its task, as anyio and asyncio.timeout do."""
+
+    async def ping(self) -> None:
+        task: Any = asyncio.current_task()
+        timer = asyncio.get_running_loop().call_later(0.05, task.cancel)
+        try:
+            await super().ping()
+        except asyncio.CancelledError:
+            raise TimeoutError("no answer") from None
+        finally:
+            timer.cancel()
+
+
+class Waited(AsyncLine):
+    """Gives up a ping by asyncio's own means."""
+
+    async def ping(self) -> None:
+        await asyncio.wait_for(super().ping(), 0.05)
+
+
+@pytest.mark.parametrize("kind", [Impatient, Waited])
+def test_a_ping_that_gives_up_by_itself_does_not_close_the_pool(
+    server: TCPServer, kind: type[AsyncLine]
+) -> None:
+    """A frozen server costs the connections to it; the pool goes on as soon as it answers."""
+
+    async def main() -> None:
+        async with AsyncOptimizedConnectionPool(
+            None, 1, 2, factory=lambda: kind.connect(server.port), validate_after=0.02
+        ) as pool:
+            await pool.wait(SECONDS)
+            server.answering.clear()
+            await until(lambda: pool.closed or pool.stats().invalid >= 2)
+            server.answering.set()
+            async with pool.get_connection(SECONDS) as line:
+                assert await line.echo("hello") == "hello"
+
+    asyncio.run(main())
+
+
+def test_a_check_out_is_for_one_task_at_a_time() -> None:
+    """While one waits with it the others are refused at once; then it can be used again."""
+
+    async def main() -> None:
+        async with AsyncOptimizedConnectionPool(None, 1, 1, factory=Thing) as pool:
+            thing = await pool.acquire(SECONDS)
+            checkout = pool.get_connection(SECONDS)
+            first = asyncio.create_task(checkout.__aenter__())
+            await until(lambda: pool.stats().waiting == 1)
+            with pytest.raises(PoolError, match="this waits for a connection already"):
+                await checkout.__aenter__()
+            pool.release(thing)
+            assert await first is thing
+            await checkout.__aexit__(None)
+            async with checkout as again:
+                assert again is thing
+
+    asyncio.run(main())
+
+
+def test_outside_of_an_event_loop_the_pool_says_so() -> None:
+    """Resizing it there is refused by name."""
+    pool = AsyncOptimizedConnectionPool(None, 1, 1, factory=Thing)
+    with pytest.raises(WrongEventLoop, match="where no event loop runs"):
+        pool.resize(1, 1)
+
+
 def test_what_idles_is_pinged_closed_and_replaced(server: TCPServer) -> None:
     """The timer does what the threads' worker does."""
 
@@ -434,7 +502,7 @@ def test_another_event_loop_is_refused() -> None:
         asyncio.run(use())
     with pytest.raises(WrongEventLoop):
         asyncio.run(pool.close())
-    with pytest.raises(RuntimeError, match="no running event loop"):
+    with pytest.raises(WrongEventLoop, match="where no event loop runs"):
         pool.resize(1, 1)
     numbers: list[int] = []
     thread = threading.Thread(target=lambda: numbers.append(pool.stats().created))

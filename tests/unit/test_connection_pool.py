@@ -385,6 +385,129 @@ def test_a_check_out_cannot_be_entered_inside_itself() -> None:
         assert pool.stats().in_use == 0
 
 
+def test_a_check_out_is_for_one_thread_at_a_time() -> None:
+    """While one waits with it another is refused at once; then it can be used again, also after a failure."""
+    with OptimizedConnectionPool(None, 1, 1, factory=Thing) as pool, ThreadPoolExecutor(1) as executor:
+        thing = pool.acquire(SECONDS)
+        checkout = pool.get_connection(0.2)
+        first = executor.submit(checkout.__enter__)
+        until(lambda: pool.stats().waiting == 1)
+        with pytest.raises(PoolError, match="this waits for a connection already"):
+            checkout.__enter__()
+        with pytest.raises(PoolTimeout):
+            first.result(SECONDS)
+        pool.release(thing)
+        with checkout as again:
+            assert again is thing
+
+
+class Ambush:
+    """A clock, which the pool reads in the middle of its work, where something may happen once."""
+
+    def __init__(self) -> None:
+        self.happen: Callable[[], Any] | None = None
+
+    def __call__(self) -> float:
+        happen = self.happen
+        if happen is not None and threading.current_thread() is threading.main_thread():
+            self.happen = None
+            happen()
+        return time.monotonic()
+
+
+def test_a_signal_handler_may_ask_for_stats_and_is_refused_a_connection() -> None:
+    """Wherever in the pool it interrupts: never a deadlock."""
+    clock = Ambush()
+    told: list[Any] = []
+    with OptimizedConnectionPool(None, 1, 1, factory=Thing, clock=clock) as pool:
+        pool.wait(SECONDS)
+
+        def handler(*_: object) -> None:
+            told.append(pool.stats().max_size)
+            with pytest.raises(PoolError, match="signal handler or finalizer"):
+                pool.acquire(SECONDS)
+            with pytest.raises(PoolError, match="signal handler or finalizer"):
+                pool.resize(1, 1)
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        try:
+            clock.happen = lambda: signal.raise_signal(signal.SIGUSR1)
+            with pool.get_connection(SECONDS):
+                pass
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert told == [1]
+
+
+def test_a_signal_handler_may_close_the_pool() -> None:
+    """It does not block in the middle of the pool's work; the closing goes on in the background."""
+    clock = Ambush()
+    pool = OptimizedConnectionPool(None, 1, 1, factory=Thing, clock=clock)
+    pool.wait(SECONDS)
+    before = signal.signal(signal.SIGUSR1, lambda *_: pool.close())
+    try:
+        clock.happen = lambda: signal.raise_signal(signal.SIGUSR1)
+        with pool.get_connection(SECONDS) as thing:
+            until(lambda: pool.closed)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    until(lambda: not thing.alive)
+    pool.close()
+
+
+def test_what_the_garbage_collector_gives_back_in_the_middle_of_something_comes_back() -> None:
+    """A generator inside a block may be collected by any thread, also by one that is at work in the pool."""
+    clock = Ambush()
+    with OptimizedConnectionPool(None, 2, 2, factory=Thing, clock=clock) as pool:
+        pool.wait(SECONDS)
+
+        def rows() -> Iterator[Any]:
+            with pool.get_connection(SECONDS):
+                yield None
+
+        generator = rows()
+        next(generator)
+        clock.happen = generator.close
+        with pool.get_connection(SECONDS):
+            assert clock.happen is None
+        until(lambda: pool.stats().in_use == 0 and pool.stats().idle == 2)
+
+
+def test_an_interrupt_at_the_end_of_a_block_loses_no_place() -> None:
+    """Ctrl-C as a connection is given back reaches the caller, and the pool goes on."""
+    clock = Ambush()
+    with OptimizedConnectionPool(None, 1, 1, factory=Thing, clock=clock) as pool:
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), pool.get_connection(SECONDS):
+            clock.happen = interrupt
+        with pool.get_connection(SECONDS) as thing:
+            assert thing.alive
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_a_flag_that_raises_anything_is_that_of_a_dead_connection(error: type[BaseException]) -> None:
+    """Also where the pool itself asks: its thread goes on."""
+
+    class Odd(Thing):
+        odd = False
+
+        def is_alive(self) -> bool:
+            if self.odd:
+                raise error
+            return True
+
+    with OptimizedConnectionPool(None, 1, 1, factory=Odd, validate_after=0.02) as pool:
+        with pool.get_connection(SECONDS) as thing:
+            pass
+        thing.odd = True
+        until(lambda: pool.stats().invalid == 1)
+        with pool.get_connection(SECONDS) as another:
+            assert another is not thing
+
+
 @pytest.mark.parametrize("error", [ValueError, FileNotFoundError, PoolTimeout, ConnectFailed])
 def test_a_connection_outlives_errors_that_are_not_its_own(error: type[Exception]) -> None:
     """It goes back, if its flag says that it is alive; the error goes on to the caller."""
@@ -569,7 +692,7 @@ with OptimizedConnectionPool(None, 1, 1, factory=type("Thing", (), {})) as pool:
         ({"max_size": 2.0}, TypeError, "max_size must be an integer, not 2.0"),
         ({"max_idle_time": 0}, ValueError, "max_idle_time must be above 0, not 0"),
         ({"timeout": math.nan}, ValueError, "timeout must be 0 or more, not nan"),
-        ({"max_lifetime": -1}, ValueError, "max_lifetime must be 0 or more, not -1"),
+        ({"max_lifetime": -1}, ValueError, "max_lifetime must be above 0, not -1"),
         ({"max_waiting": -1}, ValueError, "max_waiting must be 0 or more, not -1"),
         ({"validate_after": "1"}, TypeError, "validate_after must be a number, not '1'"),
         ({"name": 3}, TypeError, "name must be a text, not 3"),

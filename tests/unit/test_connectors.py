@@ -127,13 +127,15 @@ def test_a_config_describes_one_service(config: dict[str, Any], service: object)
         ({"command": "x", "transport": "http"}, r"\['transport'\] beside 'command' must be one of 'stdio'"),
         ({"url": "x/mcp"}, r"\['url'\] must be an address such as 'http://.*', not 'x/mcp'"),
         ({"url": "ftp://x/mcp"}, r"\['url'\] must be an address"),
+        ({"url": "http://[bad"}, r"\['url'\] is no address \(.*IPv6.*\): 'http://\[bad'"),
+        ({"url": "http://x:99999/"}, r"\['url'\] is no address \(Port out of range .*\): 'http://x:99999/'"),
         ({"command": ""}, r"\['command'\] must not be empty"),
         ({"host": "x", "port": 0}, r"\['port'\] must be 1 or more, not 0"),
         ({"host": "x", "port": 65536}, r"\['port'\] must be 65535 or less, not 65536"),
         ({"host": "x", "port": 1, "connect_timeout": 0}, r"\['connect_timeout'\] must be above 0, not 0"),
         (
             {"host": "x", "port": 1, "connect_timeout": float("nan")},
-            r"\['connect_timeout'\] must be 0 or more",
+            r"\['connect_timeout'\] must be above 0",
         ),
     ],
 )
@@ -262,6 +264,31 @@ def test_nobody_listening_is_said() -> None:
         connector_for(config)()
     with pytest.raises(ConnectFailed, match=message):
         asyncio.run(_opened(async_connector_for(config)))
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".x", "a\0b"])
+def test_a_host_that_is_no_name_is_said(host: str) -> None:
+    """ConnectFailed, as for any other that cannot be reached."""
+    config = {"host": host, "port": 80, "name": "odd"}
+    with pytest.raises(ConnectFailed, match="cannot connect to odd: "):
+        connector_for(config)()
+    with pytest.raises(ConnectFailed, match="cannot connect to odd: "):
+        asyncio.run(_opened(async_connector_for(config)))
+
+
+def test_opening_may_take_for_ever(server: EchoServer) -> None:
+    """Infinity switches `connect_timeout` off, sync and async."""
+    config = {"host": "127.0.0.1", "port": server.port, "connect_timeout": float("inf")}
+    connection = connector_for(config)()
+    assert connection.is_alive()
+    connection.close()
+
+    async def scenario() -> None:
+        connection = await async_connector_for(config)()
+        assert connection.is_alive()
+        await connection.close()
+
+    asyncio.run(scenario())
 
 
 async def _opened(connect: Callable[[], Awaitable[Any]]) -> Any:

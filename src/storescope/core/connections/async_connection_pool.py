@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from storescope.core import checks
-from storescope.core.connections.pool_face import CLOSING_TIME, ByHand, Lease, PoolFace
+from storescope.core.connections.pool_face import AWAITED, CLOSING_TIME, ByHand, Lease, PoolFace
 from storescope.core.connections.pool_logic import PoolLogic
 from storescope.core.connections.pool_parts import Action, Entry, Job, Waiter
-from storescope.core.errors import CoreError, WrongEventLoop
+from storescope.core.errors import WrongEventLoop
 from storescope.core.forks import check_process, current_process
 
 if TYPE_CHECKING:
@@ -56,12 +57,18 @@ class AsyncOptimizedConnectionPool(PoolFace):
     async def acquire(self, timeout: float | None = None) -> Any:
         """Return a connection, which is to be given to `release`; waits and raises as `get_connection` does."""
         seconds = self._timeout if timeout is None else checks.number("timeout", timeout)
-        return (await self._get(ByHand(), seconds)).connection
+        holder = ByHand()
+        try:
+            return (await self._get(holder, seconds)).connection
+        except BaseException as error:
+            self._undo(holder, error)
+            raise
 
     async def wait(self, timeout: float = 30.0) -> None:
         """Wait until `min_size` connections are open; raises PoolTimeout or ConnectFailed after `timeout` seconds."""
         checks.number("timeout", timeout)
         self._check()
+        self._check_outside()
         if not await self._wait_until(lambda: self._logic.filled or self._logic.closed, timeout):
             with self._lock:
                 raise self._logic.failure(timeout)
@@ -78,6 +85,9 @@ class AsyncOptimizedConnectionPool(PoolFace):
             return
         self._check()
         self._tasks.expect_close()
+        if self._inside():
+            self._logic.close_later()
+            return
         with self._lock:
             self._logic.close()
         try:
@@ -102,7 +112,12 @@ class AsyncOptimizedConnectionPool(PoolFace):
 
     def _check(self) -> None:
         check_process(self._made_in, self)
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongEventLoop(
+                f"{self!r} is used where no event loop runs: use it in a coroutine"
+            ) from None
         if loop is not self._loop:
             if self._loop is not None:
                 raise WrongEventLoop(
@@ -111,13 +126,7 @@ class AsyncOptimizedConnectionPool(PoolFace):
             self._bind(loop)
 
     async def _get(self, holder: object, timeout: float) -> Entry:
-        try:
-            return self._take(holder) or await self._wait_for_one(holder, timeout)
-        except CoreError:  # nothing is left to be undone; and in a forked child the lock may be held for ever
-            raise
-        except BaseException:
-            self._withdraw(holder)
-            raise
+        return self._take(holder) or await self._wait_for_one(holder, timeout)
 
     async def _wait_for_one(self, holder: object, timeout: float) -> Entry:
         waiter = _TaskWaiter()
@@ -144,8 +153,15 @@ class AsyncCheckout(Lease):
     __slots__ = ()
 
     async def __aenter__(self) -> Any:
-        self._check_unused()
-        entry = self._entry = await self._pool._get(self, self._timeout)
+        if self._entry is not None:
+            raise self._in_use()
+        self._entry = AWAITED
+        try:
+            entry = self._entry = await self._pool._get(self, self._timeout)
+        except BaseException as error:
+            self._entry = None
+            self._pool._undo(self, error)
+            raise
         return entry.connection
 
     async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -187,6 +203,13 @@ class _JobTask(asyncio.Task[None]):
     def cancel(self, msg: Any = None) -> bool:
         self.by_others = True
         return super().cancel(msg)
+
+    if sys.version_info >= (3, 11):
+
+        def uncancel(self) -> int:
+            left = super().uncancel()
+            self.by_others = left > 0
+            return left
 
     def give_up(self) -> None:
         """Cancel it for the pool."""
@@ -272,12 +295,16 @@ class _Tasks:
         job: Job | None = first
         while job is not None:
             self._tasks[task] = job
+            task.by_others = False
             value, error = await self._attempt(job)
             job = self._finish(task, job, value, error)
 
     def _finish(self, task: _JobTask, job: Job, value: Any, error: BaseException | None) -> Job | None:
         with self._lock:
-            if task.by_others and not self._closing:  # as the loop ends: nothing new may begin
+            # As the loop ends nothing new may begin. A timeout of the connection's own (asyncio.timeout, a scope of
+            # anyio's) cancels the task as well, but then makes another error of it, or none.
+            ended = task.by_others and isinstance(error, asyncio.CancelledError)
+            if ended and not self._closing:
                 self._loop_ends = True
                 self._logic.close()
             return self._logic.finish(job, value, error, self._clock())

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from storescope.core import checks
 from storescope.core.connections.async_connection_pool import AsyncOptimizedConnectionPool
-from storescope.core.connections.pool_face import CLOSING_TIME, ByHand, Lease, PoolFace
+from storescope.core.connections.pool_face import AWAITED, CLOSING_TIME, ByHand, Lease, PoolFace
 from storescope.core.connections.pool_logic import PoolLogic
 from storescope.core.connections.pool_parts import Entry, Job, Waiter
-from storescope.core.errors import CoreError
 from storescope.core.forks import check_process, current_process
 
 __all__ = ["AsyncOptimizedConnectionPool", "OptimizedConnectionPool"]
@@ -70,11 +69,17 @@ class OptimizedConnectionPool(PoolFace):
     def acquire(self, timeout: float | None = None) -> Any:
         """Return a connection, which is to be given to `release`; blocks and raises as `get_connection` does."""
         seconds = self._timeout if timeout is None else checks.number("timeout", timeout)
-        return self._get(ByHand(), seconds).connection
+        holder = ByHand()
+        try:
+            return self._get(holder, seconds).connection
+        except BaseException as error:
+            self._undo(holder, error)
+            raise
 
     def wait(self, timeout: float = 30.0) -> None:
         """Block until `min_size` connections are open; raises PoolTimeout or ConnectFailed after `timeout` seconds."""
         self._check()
+        self._check_outside()
         checks.number("timeout", timeout)
         if not self._wait_until(lambda: self._logic.filled or self._logic.closed, timeout):
             with self._lock:
@@ -90,6 +95,9 @@ class OptimizedConnectionPool(PoolFace):
         """
         checks.number("timeout", timeout)
         if self._made_in != current_process():
+            return
+        if self._inside():
+            self._logic.close_later()
             return
         with self._lock:
             self._logic.close()
@@ -112,13 +120,7 @@ class OptimizedConnectionPool(PoolFace):
         check_process(self._made_in, self)
 
     def _get(self, holder: object, timeout: float) -> Entry:
-        try:
-            return self._take(holder) or self._wait_for_one(holder, timeout)
-        except CoreError:  # nothing is left to be undone; and in a forked child the lock may be held for ever
-            raise
-        except BaseException:
-            self._withdraw(holder)
-            raise
+        return self._take(holder) or self._wait_for_one(holder, timeout)
 
     def _wait_for_one(self, holder: object, timeout: float) -> Entry:
         waiter = _ThreadWaiter()
@@ -145,8 +147,15 @@ class Checkout(Lease):
     __slots__ = ()
 
     def __enter__(self) -> Any:
-        self._check_unused()
-        entry = self._entry = self._pool._get(self, self._timeout)
+        if self._entry is not None:
+            raise self._in_use()
+        self._entry = AWAITED
+        try:
+            entry = self._entry = self._pool._get(self, self._timeout)
+        except BaseException as error:
+            self._entry = None
+            self._pool._undo(self, error)
+            raise
         return entry.connection
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -180,7 +189,7 @@ class _Worker:
     def __init__(
         self,
         logic: PoolLogic,
-        lock: threading.Lock,
+        lock: Any,
         connect: Callable[[], Any],
         clock: Callable[[], float],
         name: str,

@@ -145,9 +145,12 @@ class AsyncMCPConnection:
             try:
                 return await send()
             except Exception as error:
-                if getattr(getattr(error, "error", None), "code", None) == _CONNECTION_CLOSED:
+                no_answer = getattr(getattr(error, "error", None), "code", None) == _CONNECTION_CLOSED
+                if no_answer:
                     self._notes.refusal = str(error)
                 if not (self._lost or self._closing):
+                    if no_answer:
+                        raise self._loss(what) from error
                     raise
                 cause = error
             finally:

@@ -8,13 +8,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from storescope.core import checks
 from storescope.core.connections.pool_logic import PoolLogic
 from storescope.core.connections.pool_options import PoolOptions, check_sizes
 from storescope.core.connections.pool_parts import Entry
-from storescope.core.errors import PoolError
+from storescope.core.errors import CoreError, PoolError
 from storescope.core.forks import check_process, current_process
 from storescope.core.stats import ConnectionPoolStats
 
@@ -52,7 +52,10 @@ class PoolFace(ABC):
         self._connect = self._connector(self._service_config) if factory is None else factory
         self._clock = checks.function("clock", clock)
         self._made_in = current_process()
-        self._lock = threading.Lock()
+        # A signal handler or a finalizer may interrupt a thread that has the lock, and then use the pool itself:
+        # `_inside` tells, and what is under way in this thread is left to finish first.
+        self._lock = threading.RLock()
+        self._inside: Callable[[], bool] = cast("Any", self._lock)._is_owned
         self._logic = PoolLogic(min_size, max_size, options, checks.function("rng", rng))
         self._begin()
 
@@ -126,6 +129,7 @@ class PoolFace(ABC):
     def resize(self, min_size: int, max_size: int) -> None:
         """Change the sizes. Never blocks: what is missing is opened, what is too many closed, in the background."""
         self._check()
+        self._check_outside()
         check_sizes(min_size, max_size)
         with self._lock:
             self._logic.resize(min_size, max_size, self._clock())
@@ -155,6 +159,8 @@ class PoolFace(ABC):
     def _take(self, holder: object) -> Entry | None:
         """Hand out a connection that is idle and alive; None where there is none."""
         self._check()
+        if self._inside():
+            self._check_outside()
         while True:
             with self._lock:
                 entry = self._logic.take(holder, self._clock())
@@ -172,13 +178,25 @@ class PoolFace(ABC):
         try:
             healthy = not broken and entry.alive()
         finally:  # also where the flag is asked in vain, because of an interrupt
-            with self._lock:
-                self._logic.give(entry, holder, self._clock(), healthy)
+            if self._inside():
+                self._logic.give_later(entry, holder, healthy)
+            else:
+                with self._lock:
+                    self._logic.give(entry, holder, self._clock(), healthy)
 
-    def _withdraw(self, holder: object) -> None:
-        """Undo what somebody asked for who was interrupted or cancelled."""
+    def _undo(self, holder: object, error: BaseException) -> None:
+        """Take back what somebody asked for who was interrupted or cancelled."""
+        if isinstance(error, CoreError):
+            return  # nothing is left to be undone; and in a forked child the lock may be held for ever
         with self._lock:
             self._logic.withdraw(holder, self._clock())
+
+    def _check_outside(self) -> None:
+        if self._inside():
+            raise PoolError(
+                f"{self!r} was interrupted in the middle of something by this signal handler or finalizer, which "
+                "can only give back, close, and ask for stats"
+            )
 
     def __repr__(self) -> str:
         logic = self._logic
@@ -193,6 +211,10 @@ class ByHand:
     __slots__ = ()
 
 
+#: Stands in a lease for the connection that it waits for.
+AWAITED = Entry(None, 0.0, 0.0, 0.0)
+
+
 class Lease:
     """A connection for the time of a block; what the two kinds of it have in common."""
 
@@ -203,15 +225,22 @@ class Lease:
         self._timeout = pool._timeout if timeout is None else checks.number("timeout", timeout)
         self._entry: Entry | None = None
 
-    def _check_unused(self) -> None:
-        if self._entry is not None:
-            raise PoolError("this has a connection already: ask get_connection() for another")
+    def _in_use(self) -> PoolError:
+        does = "waits for" if self._entry is AWAITED else "has"
+        return PoolError(f"this {does} a connection already: ask get_connection() for another")
 
     def _end(self, error: type[BaseException] | None) -> None:
-        entry, self._entry = self._entry, None
+        entry = self._entry
         pool = self._pool
         if entry is not None and pool._made_in == current_process():  # a child leaves the parent's alone
-            pool._give(entry, self, error is not None and _breaks(error))
+            try:
+                pool._give(entry, self, error is not None and _breaks(error))
+            except BaseException:  # an interrupt, which must not cost the pool a place
+                if entry.holder is self:
+                    pool._give(entry, self, True)
+                self._entry = None
+                raise
+        self._entry = None
 
 
 def _breaks(error: type[BaseException]) -> bool:

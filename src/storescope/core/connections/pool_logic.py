@@ -9,6 +9,7 @@ in `entries`, or a job to close it was made.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ class PoolLogic(PoolState):
         self.wake = wake
         self._rng = rng
         self._watchers: list[tuple[Callable[[], bool], Waiter]] = []
+        self._returns: deque[tuple[Entry, object, bool]] = deque()  # given back in the middle of something
+        self._close_soon = False
         self._hung = 0  # openings that were given up, and whose threads may never come back
 
     # Check-out and return
@@ -47,14 +50,14 @@ class PoolLogic(PoolState):
         """
         idle = self.idle
         if idle:
-            entry = idle.pop()
+            entry = idle[-1]
             if now < entry.ping_at and now < entry.expires_at:
-                entry.holder = holder
                 entry.taken_at = now
+                entry.holder = holder  # before it is out of `idle`, so that no interrupt can lose it
+                idle.pop()
                 entry.uses += 1
                 self.counts.checkouts += 1
                 return entry
-            idle.append(entry)
         return None
 
     def reject(self, entry: Entry, now: float) -> None:
@@ -93,23 +96,35 @@ class PoolLogic(PoolState):
         self.waiters.pop(holder, None)
         for entry in list(self.entries.values()):
             if entry.holder is holder:
-                self.give(entry, holder, now, entry.alive())
+                self.give(entry, holder, now, not entry.dead())
 
     def give(self, entry: Entry, holder: object, now: float, healthy: bool) -> None:
         """Take a connection back, for the one who has waited longest or for later; raises NotFromPool."""
         if entry.holder is not holder:
             raise NotFromPool(f"{entry.connection!r} was given back to {self._options.name!r} before")
-        entry.holder = None
         self.counts.use_time += now - entry.taken_at
+        # Until it is somewhere else the holder has it: who was interrupted in between can give it again.
         if not healthy or now >= entry.expires_at:
             self._take_out(entry, now)
+            entry.holder = None
         elif self.waiters:
             entry.ping_at = now + entry.validate_after
             self._hand(entry, now)
         else:
             entry.idle_since = now
             entry.ping_at = now + entry.validate_after
+            entry.holder = None
             self.idle.append(entry)
+
+    def give_later(self, entry: Entry, holder: object, healthy: bool) -> None:
+        """Have the next `tick` take a connection back; for who interrupted the pool in the middle of something."""
+        self._returns.append((entry, holder, healthy))
+        self.wake()
+
+    def close_later(self) -> None:
+        """Have the next `tick` close the pool, as soon as who interrupted it lets it go on."""
+        self._close_soon = True
+        self.wake()
 
     def held_as(self, connection: object, kind: type) -> Entry | None:
         """Find a connection that was handed out to a holder of this kind, or raise NotFromPool.
@@ -133,8 +148,9 @@ class PoolLogic(PoolState):
         self._notify()
 
     def _hand(self, entry: Entry, now: float) -> None:
-        holder, waiter = self.waiters.popitem(last=False)
+        holder, waiter = next(iter(self.waiters.items()))
         entry.holder = holder
+        del self.waiters[holder]
         entry.taken_at = now
         entry.uses += 1
         self.counts.checkouts += 1
@@ -159,6 +175,12 @@ class PoolLogic(PoolState):
         if self.abandoned:
             self.entries = {key: entry for key, entry in self.entries.items() if entry.holder is None}
             self.close()
+        while self._returns:
+            entry, holder, healthy = self._returns.popleft()
+            if entry.holder is holder:
+                self.give(entry, holder, now, healthy)
+        if self._close_soon:
+            self.close_all()
         for job in [job for job in self.running if now >= job.give_up_at]:
             self._give_up(job, now)
         entries, self.idle = self.idle, []
@@ -191,7 +213,7 @@ class PoolLogic(PoolState):
     def _look_after(self, entry: Entry, now: float) -> None:
         """Decide about a connection that was idle: close it, ping it, or leave it."""
         options = self._options
-        dead = not entry.alive()
+        dead = entry.dead()
         surplus = self.total > self.min_size and now >= entry.idle_since + options.max_idle_time
         if dead or surplus or now >= entry.expires_at:
             self.counts.invalid += dead
@@ -207,7 +229,7 @@ class PoolLogic(PoolState):
             return
         while self.waiters and self.idle:
             entry = self.idle.pop()
-            dead = not entry.alive()
+            dead = entry.dead()
             if dead or now >= entry.expires_at:
                 self.counts.invalid += dead
                 self._retire(entry)
@@ -267,7 +289,7 @@ class PoolLogic(PoolState):
             return self._unwanted(connection)
         lifetime = self._options.max_lifetime * (1 - LIFETIME_JITTER * self._rng())
         entry = Entry(connection, now, lifetime, self._options.validate_after)
-        if not entry.alive():
+        if entry.dead():
             self._failed(ConnectionError(f"{connection!r} was dead as soon as it was open"), now)
             return self._unwanted(connection)
         self._backoff.succeeded()

@@ -49,6 +49,13 @@ class Entry:
         except Exception:
             return False
 
+    def dead(self) -> bool:
+        """Tell the opposite to the pool itself, which must go on whatever the flag raises."""
+        try:
+            return not self.alive()
+        except BaseException:
+            return True
+
 
 class Waiter(ABC):
     """Somebody who waits for a connection, or for the pool to come into some state."""

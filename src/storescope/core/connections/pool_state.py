@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from storescope.core.connections.backoff import Backoff
+from storescope.core.backoff import Backoff
 from storescope.core.connections.pool_options import PoolOptions
 from storescope.core.connections.pool_parts import Counts, Entry, Job, Waiter
 from storescope.core.errors import ConnectFailed, PoolClosed, PoolError, PoolTimeout

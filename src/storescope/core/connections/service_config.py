@@ -35,7 +35,12 @@ def _text_by_name(name: str, value: object) -> dict[str, str]:
 
 
 def _url(name: str, value: object) -> str:
-    parts = urlsplit(checks.text(name, value))
+    text = checks.text(name, value)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # whose reading is its check
+    except ValueError as error:
+        raise ValueError(f"{name} is no address ({error}): {value!r}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{name} must be an address such as 'http://127.0.0.1:8000/mcp', not {value!r}")
     return str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import select
 import socket
 
@@ -12,11 +13,15 @@ from storescope.core.connections.service_config import TCPService
 from storescope.core.errors import ConnectFailed
 
 
-def _failed(service: TCPService, error: OSError) -> ConnectFailed:
+def _failed(service: TCPService, error: OSError | ValueError) -> ConnectFailed:
     # asyncio's TimeoutError and the socket module's own differ in text, and one has none.
     if isinstance(error, TimeoutError):
         return ConnectFailed(f"cannot connect to {service}: no answer after {service.connect_timeout:g} s")
     return ConnectFailed(f"cannot connect to {service}: {error}")
+
+
+def _limit(service: TCPService) -> float | None:
+    return None if service.connect_timeout == math.inf else service.connect_timeout
 
 
 class TCPConnection:
@@ -33,8 +38,8 @@ class TCPConnection:
     def open(cls, service: TCPService) -> TCPConnection:
         """Connect, blocking at most `connect_timeout` seconds for each address of the host; ConnectFailed says why."""
         try:
-            connected = socket.create_connection((service.host, service.port), service.connect_timeout)
-        except OSError as error:
+            connected = socket.create_connection((service.host, service.port), _limit(service))
+        except (OSError, ValueError) as error:  # the latter for a host that is no name
             raise _failed(service, error) from error
         connected.settimeout(None)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -87,10 +92,10 @@ class AsyncTCPConnection:
         """Connect, within `connect_timeout` seconds; ConnectFailed says why not."""
         try:
             reader, writer = await asyncio.wait_for(
-                asyncio.open_connection(service.host, service.port), service.connect_timeout
+                asyncio.open_connection(service.host, service.port), _limit(service)
             )
-        except (OSError, asyncio.TimeoutError) as error:  # two classes up to Python 3.10
-            cause = error if isinstance(error, OSError) else TimeoutError()
+        except (OSError, ValueError, asyncio.TimeoutError) as error:  # the last is no OSError before 3.11
+            cause = error if isinstance(error, (OSError, ValueError)) else TimeoutError()
             raise _failed(service, cause) from error
         connected = writer.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
