@@ -13,7 +13,7 @@ import pytest
 from storescope.core.profiling.profile import Exclusivity, Frame, Profile, Sample, State, functions_of
 from storescope.core.profiling.profiler import PerformanceProfiler
 from storescope.export.pprof import pprof_bytes, write_pprof
-from storescope.export.profile_text import write_text
+from storescope.export.profile_text import text_bytes, write_text
 from storescope.export.speedscope import speedscope_bytes, write_speedscope
 
 MAIN = Frame("main", "/app/main.py", 3)
@@ -176,6 +176,23 @@ def test_a_bad_question_is_refused(n: int, by: Any, message: str) -> None:
     """An error names what was asked wrongly."""
     with pytest.raises(ValueError, match=message):
         PROFILE.top(n, by)
+
+
+@pytest.mark.parametrize("write", [pprof_bytes, speedscope_bytes, text_bytes])
+@pytest.mark.parametrize("wrong", [None, {}, 3])
+def test_only_profiles_can_be_written(write: Any, wrong: object) -> None:
+    """Anything else is named in the error."""
+    with pytest.raises(TypeError, match=f"profile must be a Profile, not {wrong!r}"):
+        write(wrong)
+
+
+def test_an_unknown_state_is_refused() -> None:
+    """A state that there is not has no empty profile; the text of one that there is will do."""
+    with pytest.raises(
+        ValueError, match="state must be one of 'running', 'blocked', 'suspended', not 'bogus'"
+    ):
+        PROFILE.only("bogus")  # type: ignore[arg-type]
+    assert PROFILE.only("blocked") == PROFILE.only(State.BLOCKED)  # type: ignore[arg-type]
 
 
 def test_what_cprofile_found_is_written_as_pairs() -> None:

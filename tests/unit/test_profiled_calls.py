@@ -236,6 +236,48 @@ def test_coroutines_of_the_old_kind_can_be_awaited(profiler: PerformanceProfiler
     assert asyncio.run(main()) == 7
 
 
+def test_an_object_with_an_async_call_is_a_coroutine_function(profiler: PerformanceProfiler) -> None:
+    """It is timed and profiled until its end, not until its coroutine is made."""
+
+    class Work:
+        async def __call__(self) -> int:
+            await asyncio.sleep(0.02)
+            return busy()
+
+    decorated = profiler.profile_function("work")(Work())
+    assert inspect.iscoroutinefunction(decorated)
+    assert asyncio.run(decorated()) == busy()
+    assert profiler.stats()["work"].total >= 0.02
+    assert "busy" in names(profiler.get_profile("work"))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no function can be marked as one")
+def test_a_marked_function_may_return_any_awaitable(profiler: PerformanceProfiler) -> None:
+    """An awaitable whose `__await__` gives a plain iterator, without send and throw, is awaited as without us."""
+
+    class Awaitable:
+        def __init__(self, *steps: Any) -> None:
+            self.steps = steps
+
+        def __await__(self) -> Iterator[Any]:
+            return iter(self.steps)
+
+    @inspect.markcoroutinefunction  # type: ignore[attr-defined, unused-ignore]
+    def call(*steps: Any) -> Awaitable:
+        return Awaitable(*steps)
+
+    async def main() -> list[None]:
+        decorated = profiler.profile_function("call")(call)
+        return [await decorated(), await decorated(None, None)]  # type: ignore[misc]
+
+    assert asyncio.run(main()) == [None, None]
+    coroutine = profiler.profile_function("thrown")(call)(None)
+    coroutine.send(None)
+    with pytest.raises(Trouble):
+        coroutine.throw(Trouble())
+    assert profiler.stats()["thrown"].errors == 1
+
+
 def test_an_exception_that_was_thrown_in_is_not_kept(profiler: PerformanceProfiler) -> None:
     """No cycle keeps an exception, and what its frames hold, until the next garbage collection."""
 

@@ -157,6 +157,38 @@ def test_nested_and_recursive_calls_are_counted(profiler: PerformanceProfiler) -
     assert profiler.stats()["inner"].profiled == 1
 
 
+@pytest.mark.parametrize("nested", ["block", "recursion", "others"])
+def test_no_function_has_more_than_all_the_time(profiler: PerformanceProfiler, nested: str) -> None:
+    """With profiled calls inside, shares are 100 % at most, the sum is the call's time, and nothing of ours is seen."""
+
+    @profiler.profile_function()
+    def recursion(n: int) -> int:
+        return n if n < 2 else recursion(n - 1) + recursion(n - 2)
+
+    @profiler.profile_function()
+    def inner() -> int:
+        return sum(range(20))
+
+    @profiler.profile_function()
+    def others() -> int:
+        return sum(inner() for _ in range(500))
+
+    @profiler.profile_function()
+    def block() -> None:
+        for number in range(500):
+            with profiler.profile(f"block {number % 50}"):
+                inner()
+
+    {"block": block, "recursion": lambda: recursion(14), "others": others}[nested]()
+    profile = profiler.get_profile(nested)
+    assert profile is not None
+    all_time = profile.seconds
+    assert all(0 <= f.self_time <= f.cumulative <= all_time * 1.000001 for f in profile.functions)
+    assert sum(f.self_time for f in profile.functions) == pytest.approx(all_time, rel=0.001)
+    assert profiler.stats()[nested].maximum * 0.5 < all_time < profiler.stats()[nested].maximum * 1.5
+    assert names(profile) <= {nested, "inner", "recursion", "<genexpr>", "sum>"}
+
+
 def test_one_call_in_n_is_profiled() -> None:
     """With `every=10` the first call and each tenth after it are profiled, and all are timed."""
     profiler = PerformanceProfiler(every=10)
@@ -351,6 +383,7 @@ def test_a_forked_child_goes_on(profiler: PerformanceProfiler) -> None:
         ({"max_functions": -1}, ValueError, "max_functions must be 1 or more, not -1"),
         ({"mode": "fast"}, ValueError, "mode must be one of 'cprofile', 'timing', not 'fast'"),
         ({"clock": 3}, TypeError, "clock must be callable, not 3"),
+        ({"name": 3}, TypeError, "name must be a text, not 3"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:

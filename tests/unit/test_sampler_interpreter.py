@@ -82,6 +82,33 @@ def test_the_switch_interval_is_given_back(quick: Sampler) -> None:
     assert sys.getswitchinterval() == before
 
 
+def test_busy_threads_keep_their_switch_interval(quick: Sampler) -> None:
+    """Where operations of several threads use the CPU it is left as it was, and is 1 ms when one of them goes on."""
+    before = sys.getswitchinterval()
+
+    def work(done: threading.Event) -> None:
+        with quick.operation("work"):
+            while not done.is_set():
+                spin(0.001)
+
+    ends = [threading.Event() for _ in range(3)]
+    threads = [threading.Thread(target=work, args=(end,)) for end in ends]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: quick.stats().operations == 3 and quick.stats().ticks > 5)
+        wait_for(lambda: sys.getswitchinterval() == before)
+        for end in ends[1:]:
+            end.set()
+        wait_for(lambda: sys.getswitchinterval() < before)
+    finally:
+        for end in ends:
+            end.set()
+        for thread in threads:
+            thread.join()
+    wait_for(lambda: quick.stats().parked)
+
+
 @pytest.mark.parametrize("own", [0.001, 0.02, 0.0005])
 def test_what_the_application_sets_meanwhile_stays(quick: Sampler, own: float) -> None:
     """A switch interval that the application sets while operations are open is not overwritten."""
@@ -165,7 +192,7 @@ with Sampler(rate=1000) as sampler:
     threads = [threading.Thread(target=work) for _ in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert sampler.stats().ticks > 20, sampler.stats()
+    assert sampler.stats().ticks > 5, sampler.stats()
 assert gc.get_threshold() == (100, 1000, 1000) and gc.isenabled(), gc.get_threshold()
 """
 
@@ -252,6 +279,20 @@ def test_after_close_nothing_is_sampled(quick: Sampler) -> None:
     assert "second_part" not in names(operation.profile())
     with pytest.raises(Closed, match="sampler is closed"):
         quick.operation("more")
+
+
+@pytest.mark.parametrize("wrong", ["0.5", float("nan")])
+def test_a_failing_random_turns_it_off(wrong: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Where `random` gives no number any more, the sampler says so and is off; the program goes on."""
+    numbers = iter([0.5, 0.5])
+    with Sampler(rate=500, random=lambda: next(numbers, wrong)) as sampler:  # type: ignore[arg-type]
+        with sampler.operation("work"):
+            wait_for(lambda: sampler.off is not None)
+        with sampler.operation("more") as operation:
+            pass
+        assert operation.profile().samples == ()
+        assert repr(sampler).startswith("<Sampler 'sampler': off, random() must be ")
+    assert "sampler samples nothing any more" in caplog.text
 
 
 def test_it_is_off_without_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:

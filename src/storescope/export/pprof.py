@@ -9,7 +9,7 @@ import gzip
 from pathlib import Path
 from typing import Final
 
-from storescope.core.profiling.profile import Frame, Profile, Sample
+from storescope.core.profiling.profile import Frame, Profile, Sample, check_profile
 from storescope.export.protobuf import integer, message, packed
 
 # Numbers of fields.
@@ -22,7 +22,7 @@ _COUNTS: Final = {"cprofile": "calls", "sampler": "samples"}
 
 def pprof_bytes(profile: Profile) -> bytes:
     """Encode a profile; each sample has its count, its nanoseconds, and its state as the label `state`."""
-    return gzip.compress(_Encoder().encode(profile), mtime=0)
+    return gzip.compress(_Encoder().encode(check_profile(profile)), mtime=0)
 
 
 def write_pprof(profile: Profile, path: str | Path) -> None:

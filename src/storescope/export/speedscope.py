@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from storescope.core.profiling.profile import Frame, Profile, State
+from storescope.core.profiling.profile import Frame, Profile, State, check_profile
 
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 
 
 def speedscope_bytes(profile: Profile) -> bytes:
     """Encode a profile; weights are seconds."""
+    check_profile(profile)
     numbers: dict[Frame, int] = {}
     states = [state for state in State if any(sample.state is state for sample in profile.samples)]
     file = {

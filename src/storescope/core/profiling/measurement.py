@@ -71,7 +71,7 @@ class FunctionRecord:
                 p99=seconds.quantile(0.99),
             )
 
-    def profile(self, hidden: tuple[str, ...]) -> Profile:
+    def profile(self) -> Profile:
         """Return what cProfile saw in the calls that it profiled."""
         with self.lock:
             return safe_cprofile.read(
@@ -79,7 +79,6 @@ class FunctionRecord:
                 self._profile,
                 duration=self._profiled_seconds,
                 exclusivity=Exclusivity.CONTAMINATED if self._contaminated else Exclusivity.EXCLUSIVE,
-                hidden=(__file__, quantiles.__file__, *hidden),
             )
 
 

@@ -95,6 +95,8 @@ class Profile:
 
     def only(self, *states: State) -> Profile:
         """Return what was found in these states; of a sampler's profile, since cProfile knows only one."""
+        for state in states:
+            checks.one_of("state", state, tuple(known.value for known in State))
         samples = tuple(sample for sample in self.samples if sample.state in states)
         return replace(self, samples=samples, functions=functions_of(samples))
 
@@ -112,6 +114,13 @@ class Profile:
             times = f"{f.self_time * 1e3:>11.3f} {own:>5.1f} {f.cumulative * 1e3:>11.3f} {total:>5.1f}"
             lines.append(f"{f.count:>9} {times}  {f.frame}")
         return "\n".join(lines) + "\n"
+
+
+def check_profile(value: object) -> Profile:
+    """Return what is a profile."""
+    if not isinstance(value, Profile):
+        raise TypeError(f"profile must be a Profile, not {value!r}")
+    return value
 
 
 def functions_of(samples: Iterable[Sample]) -> tuple[FunctionTime, ...]:

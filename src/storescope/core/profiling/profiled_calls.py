@@ -20,7 +20,8 @@ def wrap(function: Wrapped, measure: Measure) -> Wrapped:
     A function is measured from its beginning to its end, a coroutine with the time in which it waits, a generator only
     while it makes an item. Each is profiled only while its own code runs, and not while it waits.
     """
-    wrap_kind = next((wrap_kind for is_kind, wrap_kind in _KINDS if is_kind(function)), _function)
+    called = (function, type(function).__call__)  # of an object with a method `__call__`, that is what counts
+    wrap_kind = next((wrap_kind for is_kind, wrap_kind in _KINDS if any(map(is_kind, called))), _function)
     return functools.wraps(function)(wrap_kind(function, measure))
 
 
@@ -105,7 +106,8 @@ def _steps(function: Any, start: Callable[[], None], stop: Callable[[], None]) -
 
     Whatever comes in goes on to the function, closing too: GeneratorExit is thrown into it like any other exception.
     """
-    resume, value = function.send, None
+    send = getattr(function, "send", None) or (lambda _: next(function))  # `__await__` may give any iterator
+    resume, value = send, None
     while True:
         start()
         try:
@@ -117,8 +119,10 @@ def _steps(function: Any, start: Callable[[], None], stop: Callable[[], None]) -
             value = None  # an exception that was thrown in must not be kept by its own traceback
         try:
             value = yield item
-            resume = function.send
+            resume = send
         except BaseException as error:
+            if not hasattr(function, "throw"):
+                raise
             resume, value = function.throw, error
 
 

@@ -24,8 +24,6 @@ OTHER_FUNCTIONS = "(other functions)"
 _RESUMABLE = (
     inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 )
-#: Its own functions are no part of a profile.
-_HIDDEN = (__file__, profiled_calls.__file__)
 
 
 class PerformanceProfiler:
@@ -51,7 +49,7 @@ class PerformanceProfiler:
         self.mode = checks.one_of("mode", mode, ("cprofile", "timing"))
         self.every = checks.whole("every", every)
         self.max_functions = checks.whole("max_functions", max_functions)
-        self.name = name
+        self.name = checks.text("name", name)
         self._clock = checks.function("clock", clock)
         self._records: dict[str, FunctionRecord] = {}
         self._lock = threading.RLock()
@@ -93,7 +91,7 @@ class PerformanceProfiler:
         record = self._record_of(func_name)
         if record is None:
             return None
-        stats, profile = record.stats(), record.profile(_HIDDEN)
+        stats, profile = record.stats(), record.profile()
         return {
             "function_name": func_name,
             **_summary(stats),
@@ -105,7 +103,7 @@ class PerformanceProfiler:
     def get_profile(self, func_name: str) -> Profile | None:
         """Return what cProfile found in all the calls that were profiled; None where there was none."""
         record = self._record_of(func_name)
-        return record.profile(_HIDDEN) if record is not None and record.stats().profiled else None
+        return record.profile() if record is not None and record.stats().profiled else None
 
     def get_summary_report(self) -> dict[str, dict[str, Any]]:
         """Return the times of every function that was called, in seconds, by name."""

@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from storescope.core import forks
+from storescope.core import checks, forks, gil
 from storescope.core.profiling.profile import Exclusivity, Frame, FunctionTime, Profile, Sample, frame_of
 
 _PROCESS_WIDE = sys.version_info >= (3, 12)
@@ -27,6 +28,11 @@ _NOISE, _NOISE_PART = 50e-6, 0.01
 #: Seconds; what a difference of sums can be off by.
 _ROUNDING = 1e-9
 _NOTHING = (0, 0.0, 0.0)
+#: The profiler's own functions are in these files, and what the user's are called by in the last one alone.
+_OWN_FILES = (str(Path(__file__).parent), checks.__file__, forks.__file__, gil.__file__)
+_WRAPPERS = str(Path(__file__).with_name("profiled_calls.py"))
+#: How many of them call each other at most.
+_DEEPEST = 10
 
 
 class _Alive:
@@ -118,57 +124,91 @@ class Slot:
 SLOT = Slot()
 
 
-def read(
-    name: str,
-    profile: cProfile.Profile,
-    *,
-    duration: float,
-    exclusivity: Exclusivity,
-    hidden: Iterable[str] = (),
-) -> Profile:
-    """Return what a cProfile has collected, without functions of this module and of the `hidden` files.
+def read(name: str, profile: cProfile.Profile, *, duration: float, exclusivity: Exclusivity) -> Profile:
+    """Return what a cProfile has collected, without the profiler's own functions.
 
-    cProfile knows of each pair of functions how long one ran right below the other, and nothing further up: samples
-    are such pairs. Cumulative times are in `functions`, where they are exact.
+    Their time, that of measuring profiled calls inside the profiled one, is the own time of whoever called them: the
+    sum is the time of the calls. cProfile knows of each pair of functions how long one ran right below the other, and
+    nothing further up: samples are such pairs. Cumulative times are in `functions`, where they are exact.
     """
     entries = profile.getstats()
-    out = {__file__, *hidden}
-    shown = [entry for entry in entries if _is_shown(entry.code, out)]
-    ours = _sums(entry for entry in entries if not _is_shown(entry.code, out))
-    below = _sums(shown)
+    shown = [entry for entry in entries if not _is_own(entry.code)]
+    hidden = [entry for entry in entries if _is_own(entry.code)]
+    below, measuring, folded = (
+        _sums(shown),
+        _sums(hidden, _is_for_measuring),
+        _own_time_by_caller(shown, hidden),
+    )
     functions, samples = [], []
     for entry in shown:
         frame = _frame(entry.code)
-        # What is written in C is called by hidden functions as well; what they profile is not theirs.
-        count, own, total = ours[entry.code] if isinstance(entry.code, str) else _NOTHING
+        count, own, total = measuring[entry.code]
         if entry.callcount <= count:
             continue
+        self_time = entry.inlinetime - own + folded[entry.code]
         functions.append(
-            FunctionTime(frame, entry.callcount - count, entry.inlinetime - own, entry.totaltime - total)
+            FunctionTime(frame, entry.callcount - count, self_time, max(self_time, entry.totaltime - total))
         )
-        rest = entry.inlinetime - own - below[entry.code][1]
+        rest = self_time - below[entry.code][1]
         if rest > _ROUNDING:
             samples.append(Sample((frame,), rest, entry.callcount - count))
         samples += [
             Sample((frame, _frame(called.code)), called.inlinetime, called.callcount)
             for called in entry.calls or ()
-            if _is_shown(called.code, out)
+            if not _is_own(called.code)
         ]
     return Profile(name, "cprofile", tuple(samples), tuple(functions), duration, exclusivity)
 
 
-def _sums(entries: Iterable[Any]) -> defaultdict[Any, tuple[int, float, float]]:
+def _sums(
+    entries: Iterable[Any], counts: Callable[[Any, Any], bool] = lambda caller, called: True
+) -> defaultdict[Any, tuple[int, float, float]]:
     """Sum, by function, how often and how long these entries called it."""
     sums: defaultdict[Any, tuple[int, float, float]] = defaultdict(lambda: _NOTHING)
     for entry in entries:
         for called in entry.calls or ():
-            count, own, total = sums[called.code]
-            sums[called.code] = (
-                count + called.callcount,
-                own + called.inlinetime,
-                total + called.totaltime,
-            )
+            if counts(entry.code, called.code):
+                count, own, total = sums[called.code]
+                sums[called.code] = (
+                    count + called.callcount,
+                    own + called.inlinetime,
+                    total + called.totaltime,
+                )
     return sums
+
+
+def _own_time_by_caller(shown: list[Any], hidden: list[Any]) -> defaultdict[Any, float]:
+    """Sum, by shown function, the seconds of hidden functions below it.
+
+    Those of a hidden one that several called are divided by how often each did, and go up to a shown one like that.
+    """
+    times: defaultdict[Any, float] = defaultdict(float)
+    callers: defaultdict[Any, list[tuple[Any, float]]] = defaultdict(list)
+    known = _sums(
+        (*shown, *hidden)
+    )  # not with what called the profiled call itself, which nobody was seen to call
+    calls = {entry.code: known[entry.code][0] for entry in hidden}
+    for entry in (*shown, *hidden):
+        for called in entry.calls or ():
+            if called.code in calls:
+                callers[called.code].append((entry.code, called.callcount / calls[called.code]))
+            if called.code in calls or (entry.code in calls and _is_for_measuring(entry.code, called.code)):
+                times[entry.code] += called.inlinetime
+    for _ in range(_DEEPEST):
+        for code in calls:
+            seconds = times.pop(code, 0.0)
+            for caller, part in callers[code]:
+                times[caller] += seconds * part
+    return times
+
+
+def _is_own(code: CodeType | str) -> bool:
+    return "_lsprof.Profiler" in code if isinstance(code, str) else code.co_filename.startswith(_OWN_FILES)
+
+
+def _is_for_measuring(caller: CodeType | str, called: CodeType | str) -> bool:
+    """Tell whether what one of our functions called is no part of the user's program."""
+    return isinstance(called, str) or isinstance(caller, str) or caller.co_filename != _WRAPPERS
 
 
 def _others_cpu() -> float:
@@ -181,10 +221,6 @@ def _foreign_tool() -> bool:
     if sys.getprofile() is not None:
         return True
     return sys.version_info >= (3, 12) and sys.monitoring.get_tool(sys.monitoring.PROFILER_ID) is not None
-
-
-def _is_shown(code: CodeType | str, hidden: set[str]) -> bool:
-    return "_lsprof.Profiler" not in code if isinstance(code, str) else code.co_filename not in hidden
 
 
 def _frame(code: CodeType | str) -> Frame:

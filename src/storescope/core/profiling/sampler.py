@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import logging
+import math
 import random
 import sys
 import threading
@@ -15,12 +17,15 @@ from typing import TYPE_CHECKING, Final
 from storescope.core import checks, forks
 from storescope.core.errors import Closed
 from storescope.core.profiling import interpreter
+from storescope.core.profiling.profile import State
 from storescope.core.profiling.sampled_operation import Operation
 from storescope.core.profiling.stacks import running_stacks, suspended_stack
 from storescope.core.stats import SamplerStats
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_log = logging.getLogger(__name__)
 
 #: How many ticks without any operation it takes until the thread parks: short operations in a row wake it once.
 _EMPTY_TICKS: Final = 5
@@ -39,7 +44,8 @@ class Sampler:
     Looks come at random distances (half to one and a half periods), so that they do not keep step with the program.
     Functions in C are seen as the function that calls them. Of an operation at most `max_stacks` different stacks are
     kept, of a stack `max_depth` frames; more than `max_operations` at a time are not sampled. While operations are
-    open, and up to ten periods longer, the interpreter's switch interval is 1 ms. Without the GIL frames of running
+    open, of which not more than one thread's use the CPU, and up to ten periods longer, the interpreter's switch
+    interval is 1 ms. Without the GIL frames of running
     threads cannot be read: the sampler is off then, with a warning, and its operations are empty. A forked child
     samples what it opens itself. `clock` gives seconds; `random` numbers from 0 to 1.
     """
@@ -61,8 +67,10 @@ class Sampler:
         self.max_stacks = checks.whole("max_stacks", max_stacks)
         self.max_operations = checks.whole("max_operations", max_operations)
         self.clock = checks.function("clock", clock)
-        self.name = name
+        self.name = checks.text("name", name)
         self._random = checks.function("random", random)
+        checks.number("clock()", self.clock(), -math.inf)
+        self._pause()  # raises where `random` gives what is none
         #: Why nothing is sampled; None where it is.
         self.off = interpreter.why_no_sampling()
         if self.off:
@@ -79,7 +87,7 @@ class Sampler:
         self._starting = threading.RLock()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._parked = False
+        self._parked = self._short = False
 
     def operation(self, name: str, *, frame: FrameType | None = None) -> Operation:
         """Return a context manager; what its block does is sampled, wherever the block goes on after an `await`.
@@ -88,6 +96,8 @@ class Sampler:
         """
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r}")
+        if frame is not None and not isinstance(frame, FrameType):
+            raise TypeError(f"frame must be a frame, not {frame!r}")
         if self._closed:
             raise Closed(f"{self.name} is closed")
         return Operation(self, name, frame)
@@ -161,12 +171,23 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            interpreter.SWITCH_INTERVAL.shorten()
+            self._shorten(True)
             try:
                 self._look_until_idle()
+            except Exception as error:  # of `clock` or `random`
+                _log.warning("%s samples nothing any more", self.name, exc_info=True)
+                self.off = str(error)
+                self._operations.clear()
+                return
             finally:
-                interpreter.SWITCH_INTERVAL.restore()
+                self._shorten(False)
             self._park()
+
+    def _shorten(self, short: bool) -> None:
+        """Have the switch interval short, or as it was."""
+        if short is not self._short:
+            self._short = short
+            (interpreter.SWITCH_INTERVAL.shorten if short else interpreter.SWITCH_INTERVAL.restore)()
 
     def _park(self) -> None:
         """Sleep until an operation is added. It is added before `_parked` is read, so none is missed."""
@@ -178,12 +199,16 @@ class Sampler:
 
     def _look_until_idle(self) -> None:
         empty, last_tick = 0, self.clock()
-        while empty < _EMPTY_TICKS and not self._closing.wait(self.period * (0.5 + self._random())):
+        while empty < _EMPTY_TICKS and not self._closing.wait(self._pause()):
             now = self.clock()
             empty = 0 if self._operations else empty + 1
             if not empty:
                 self._look(now, last_tick)
             last_tick = now
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look."""
+        return self.period * (0.5 + checks.number("random()", self._random(), 0, 1))
 
     def _look(self, now: float, last_tick: float) -> None:
         """Look once at every operation in a thread, and at some of those that are in none."""
@@ -191,9 +216,11 @@ class Sampler:
         operations = dict(self._operations)
         with interpreter.safe_to_walk():
             running = running_stacks(self._threads(operations), operations, self.max_depth)
+            busy = set()
             for frame, (thread, stack) in running.items():
                 for operation in operations.pop(frame):
-                    operation.saw_running(now, last_tick, thread, stack)
+                    if operation.saw_running(now, last_tick, thread, stack) is State.RUNNING:
+                        busy.add(thread)
             resumable = [frame for frame, (first, *_) in operations.items() if first.is_resumable]
             self._lost += len(operations) - len(resumable)
             for frame in self._in_turn(resumable):
@@ -201,6 +228,8 @@ class Sampler:
                 stack = suspended_stack(frame, outermost, self.max_depth)
                 for operation in operations[frame]:
                     operation.saw_suspended(now, last_tick, stack)
+        # Busy threads would make each other switch at every interval, not only for a look; and they switch anyway.
+        self._shorten(len(busy) <= 1)
 
     def _threads(self, operations: dict[FrameType, tuple[Operation, ...]]) -> dict[int, FrameType]:
         """Return the innermost frames of all threads, first of those in which operations were entered."""
