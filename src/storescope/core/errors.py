@@ -72,6 +72,14 @@ class NotRun(CoreError):
     """An operation's result is asked for before it has one."""
 
 
+class WouldDeadlock(CoreError, RuntimeError):
+    """A wait is refused that only the waiter itself could end."""
+
+
+class RemoteError(CoreError):
+    """What went wrong in another process, as text: a traceback, or what cannot be unpickled here."""
+
+
 class BadPayload(CoreError, ValueError):
     """Stored bytes are not what this release writes: corrupt, too large, or of another format."""
 

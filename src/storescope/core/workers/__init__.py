@@ -1,0 +1,1 @@
+"""Threads, processes and coroutines that take tasks."""
