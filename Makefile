@@ -16,15 +16,17 @@ $(V1)/.installed: MCPSTORE = mcpstore==1.5.18
 demo: $(NEWEST)/.installed
 	@$(NEWEST)/bin/storescope demo
 
-# Every run is made, whatever the one before it says. Beside mcpstore 1.5.18 there is no MCP SDK 2.x: a server that is
-# built on it runs in the other environment.
+# Every run is made, whatever the one before it says; those of the older releases beside the first, and shown after it.
+# Beside mcpstore 1.5.18 there is no MCP SDK 2.x: a server that is built on it runs in the other environment.
 test: $(NEWEST)/.installed-test $(OLDEST)/.installed-test $(V1)/.installed-test
-	@status=0; \
+	@status=0; shown=$$(mktemp); \
+	{ others=0; \
+	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m mcpstore2 tests/integration || others=1; \
+	echo "== mcpstore 1.5.18"; STORESCOPE_TEST_MCP2_PYTHON=$(NEWEST)/bin/python $(V1)/bin/python -m pytest \
+		-m 'mcpstore1 or anystore or mcpsdk' tests/guide tests/integration || others=1; \
+	exit $$others; } >$$shown 2>&1 & \
 	echo "== mcpstore 2.x, newest"; $(NEWEST)/bin/python -m pytest || status=1; \
-	echo "== mcpstore 2.1.0"; $(OLDEST)/bin/python -m pytest -m mcpstore2 tests/integration || status=1; \
-	echo "== mcpstore 1.5.18"; STORESCOPE_TEST_MCP2_PYTHON=$(NEWEST)/bin/python \
-		$(V1)/bin/python -m pytest -m 'mcpstore1 or anystore or mcpsdk' tests/guide tests/integration || status=1; \
-	exit $$status
+	wait $$! || status=1; cat $$shown; rm -f $$shown; exit $$status
 
 # Needs Go as well: Jaeger and the Collector are built, once, into a cache outside the tree.
 e2e: $(NEWEST)/.installed-e2e $(V1)/.installed-e2e

@@ -427,7 +427,7 @@ def test_a_store_says_itself_what_its_results_are() -> None:
         (lambda: Threads(cached="read"), r"cached_tools must name several tools, as \['read'\]"),
         (lambda: Threads(cached=[3]), "cached_tools must name tools, not 3"),
         (lambda: Threads(cached={"read": 0}), r"cached_tools\['read'\] must be above 0, not 0"),
-        (lambda: Threads(timeout=-1), "timeout must be 0 or more, not -1"),
+        (lambda: Threads(timeout=-1), "timeout must be above 0, not -1"),
         (lambda: Threads(stale=math.nan), "stale must be 0 or more, not nan"),
         (lambda: Threads(max_concurrent=0), "max_concurrent must be 1 or more, not 0"),
         (

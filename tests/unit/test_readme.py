@@ -13,9 +13,13 @@ NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", (TESTS / "README.md").re
 
 
 def functions(path: Path) -> set[str]:
-    """Return the names of all functions of a file, whatever class or function they are in."""
+    """Return the names of all functions of a file, in whatever they are, and of what is assigned: state machines."""
     tree = ast.parse(path.read_text("utf-8"))
-    return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    named = {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    return named | {target.id for target in assigned if isinstance(target, ast.Name)}
 
 
 def test_it_names_tests() -> None:
