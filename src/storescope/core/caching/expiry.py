@@ -59,9 +59,9 @@ class Deadlines(Generic[T]):
         found: list[T] = []
         latest = (math.floor(now * 1e9) << _SERIAL_BITS) + _ALL_SERIALS
         for heap in (self._heap, self._former):
-            while heap and heap[0] <= latest and most > 0:
+            while most > 0 and (number := _first(heap, latest)) is not None:
                 most -= 1
-                what = self._take(heappop(heap))
+                what = self._take(number)
                 if what is not None:
                     found.append(what)
         return found
@@ -83,10 +83,25 @@ class Deadlines(Generic[T]):
         if not self._former:
             self._former, self._heap = self._heap, fresh
         for _ in range(4):
-            if not self._former:
+            try:
+                number = self._former.pop()
+            except IndexError:
                 return
-            number = self._former.pop()
             if number in self._waiting[number % _PARTS]:
                 heappush(self._heap, number)
             else:
                 self._dropped -= 1
+
+
+def _first(heap: list[int], latest: int) -> int | None:
+    """Take the first number out if it is up to `latest`; asked before and after, for a handler may come between."""
+    try:
+        if heap[0] > latest:
+            return None
+        number = heappop(heap)
+    except IndexError:
+        return None
+    if number > latest:
+        heappush(heap, number)
+        return None
+    return number
