@@ -9,17 +9,23 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from guide import naive
+from unit.machine import V2, Machine
 
 from storescope.core import CPUOptimizer
 from storescope.core.errors import TaskErrors
+from storescope.core.memory.containers import cpu_count
+from storescope.core.workers import cpu
 
 
-def faulty(reason: str) -> Any:
-    return pytest.param(naive.CPUOptimizer, marks=pytest.mark.xfail(strict=True, reason=reason), id="naive")
+def faulty(reason: str, raises: Any = AssertionError) -> Any:
+    expected = pytest.mark.xfail(strict=True, reason=reason, raises=raises)
+    return pytest.param(naive.CPUOptimizer, marks=expected, id="naive")
 
 
 ours = pytest.param(CPUOptimizer, id="ours")
@@ -49,7 +55,7 @@ def test_the_program() -> None:
     cpu_optimizer.close()
 
 
-@pytest.mark.parametrize("make", [faulty("ends its pool"), ours])
+@pytest.mark.parametrize("make", [faulty("ends its pool", RuntimeError), ours])
 def test_a_pool_serves_more_than_once(make: Any) -> None:
     """The second use of a pool works as the first."""
     optimizer = make()
@@ -58,7 +64,7 @@ def test_a_pool_serves_more_than_once(make: Any) -> None:
         assert optimizer.io_intensive_task_optimizer(abs, [(-1,)]) == [1]
 
 
-@pytest.mark.parametrize("make", [faulty("has no pool yet"), ours])
+@pytest.mark.parametrize("make", [faulty("has no pool yet", (AttributeError, TypeError)), ours])
 def test_a_task_makes_the_pool_that_it_needs(make: Any) -> None:
     """Nothing has to be made before."""
     assert make().io_intensive_task_optimizer(abs, [(-1,)]) == [1]
@@ -68,6 +74,17 @@ def test_a_task_makes_the_pool_that_it_needs(make: Any) -> None:
 @pytest.mark.parametrize("make", [faulty("counts the CPUs of others"), ours])
 def test_only_cpus_that_are_ours_are_counted(make: Any) -> None:
     """Affinity bounds the count."""
+    assert make().cpu_count == 1
+
+
+@pytest.mark.skipif(multiprocessing.cpu_count() < 2, reason="there is one CPU only")
+@pytest.mark.parametrize("make", [faulty("counts what nobody pays for"), ours])
+def test_the_quota_of_the_container_is_counted(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that is given the time of one CPU has one, however many the machine has."""
+    machine = Machine(tmp_path, "0::/", V2).write("/sys/fs/cgroup/cpu.max", "100000 100000")
+    monkeypatch.setattr(cpu, "cpu_count", partial(cpu_count, root=machine.root))
     assert make().cpu_count == 1
 
 
@@ -105,8 +122,31 @@ def test_no_store_is_forked(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer.process_pool.shutdown()
 
 
-@pytest.mark.parametrize("make", [faulty("limits nothing by itself"), ours])
-def test_many_coroutines_run_under_the_limit(make: Any) -> None:
+async def _as_the_guide_does(_semaphore: object, calls: Any) -> list[Any]:
+    """A semaphore is made, and nothing goes through it."""
+    return await asyncio.gather(*calls)
+
+
+async def _through_the_limit(limit: Any, calls: Any) -> list[Any]:
+    async def take(call: Any) -> Any:
+        return await call
+
+    return await limit.map(take, calls)
+
+
+@pytest.mark.parametrize(
+    ("make", "run"),
+    [
+        pytest.param(
+            naive.CPUOptimizer,
+            _as_the_guide_does,
+            marks=pytest.mark.xfail(strict=True, reason="limits nothing", raises=AssertionError),
+            id="naive",
+        ),
+        pytest.param(CPUOptimizer, _through_the_limit, id="ours"),
+    ],
+)
+def test_many_coroutines_run_under_the_limit(make: Any, run: Any) -> None:
     """All of them, in order, no more at once than the limit, on whichever event loop."""
     running, most = 0, 0
 
@@ -120,5 +160,14 @@ def test_many_coroutines_run_under_the_limit(make: Any) -> None:
 
     limit = make().optimize_async_concurrency(2)
     for _ in range(2):
-        assert asyncio.run(limit.map(call, range(6))) == list(range(6))
+        assert asyncio.run(run(limit, map(call, range(6)))) == list(range(6))
     assert most == 2
+
+
+def test_progress_is_told() -> None:
+    """After each coroutine, how many are done."""
+    seen: list[int] = []
+    asyncio.run(
+        CPUOptimizer().optimize_async_concurrency(2).map(asyncio.sleep, [0] * 3, progress=seen.append)
+    )
+    assert seen == [1, 2, 3]
