@@ -24,8 +24,6 @@ import pytest
 from integration.harness import HTTP_SERVER, ROOT, STDIO_SERVER, children, named
 from integration.recording import Recorder
 
-pytest.importorskip("mcp")
-
 from storescope.core.connections.connection_pool import AsyncOptimizedConnectionPool, OptimizedConnectionPool
 from storescope.core.connections.connectors import async_connector_for, connector_for
 from storescope.core.errors import (

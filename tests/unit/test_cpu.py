@@ -266,7 +266,6 @@ if __name__ == "__main__":
 
 def test_dask_is_such_an_executor(tmp_path: Any) -> None:
     """Tasks run in the processes of a real cluster, with results in order and errors by index."""
-    pytest.importorskip("distributed", reason="distributed is not installed")
     program = tmp_path / "program.py"
     program.write_text(DASK)
     ran = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)

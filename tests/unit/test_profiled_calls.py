@@ -98,7 +98,7 @@ def test_methods_of_every_kind_can_be_decorated(profiler: PerformanceProfiler) -
     shop = Shop()
     assert [shop.method(), shop.of_class(), Shop.of_class_too()] == [Shop, Shop, Shop]
     assert shop.static(3) == 3
-    assert {name: stats.count for name, stats in profiler.stats().items()} == {
+    assert {name: stats.count for name, stats in profiler.stats().functions.items()} == {
         "method": 1,
         "class": 2,
         "static": 1,
@@ -126,7 +126,7 @@ def test_results_and_exceptions_are_the_calls_own(
     with pytest.raises(type(error)) as caught:
         call(True)
     assert caught.value is error
-    assert profiler.stats()["call"].errors == 1
+    assert profiler.stats().functions["call"].errors == 1
 
 
 async def exchange(log: list[Any]) -> AsyncGenerator[Any, Any]:
@@ -177,7 +177,7 @@ def test_generators_are_driven_as_before(profiler: PerformanceProfiler) -> None:
         return log
 
     assert drive(profiler.profile_function("g")(exchange_in_sync)) == drive(exchange_in_sync)
-    stats = profiler.stats()["g"]
+    stats = profiler.stats().functions["g"]
     assert (stats.count, stats.errors) == (2, 0)
 
 
@@ -198,7 +198,7 @@ def test_async_generators_are_driven_as_before(profiler: PerformanceProfiler) ->
 
     decorated = profiler.profile_function("g")(exchange)
     assert asyncio.run(drive(decorated)) == asyncio.run(drive(exchange))
-    stats = profiler.stats()["g"]
+    stats = profiler.stats().functions["g"]
     assert (stats.count, stats.errors) == (2, 0)
 
 
@@ -247,7 +247,7 @@ def test_an_object_with_an_async_call_is_a_coroutine_function(profiler: Performa
     decorated = profiler.profile_function("work")(Work())
     assert inspect.iscoroutinefunction(decorated)
     assert asyncio.run(decorated()) == busy()
-    assert profiler.stats()["work"].total >= 0.02
+    assert profiler.stats().functions["work"].total >= 0.02
     assert "busy" in names(profiler.get_profile("work"))
 
 
@@ -275,7 +275,7 @@ def test_a_marked_function_may_return_any_awaitable(profiler: PerformanceProfile
     coroutine.send(None)
     with pytest.raises(Trouble):
         coroutine.throw(Trouble())
-    assert profiler.stats()["thrown"].errors == 1
+    assert profiler.stats().functions["thrown"].errors == 1
 
 
 def test_an_exception_that_was_thrown_in_is_not_kept(profiler: PerformanceProfiler) -> None:
@@ -326,8 +326,8 @@ def test_a_generator_is_timed_while_it_makes_items(timing: PerformanceProfiler, 
     for _ in items():
         clock.advance(10)
     asyncio.run(iterate())
-    assert timing.stats()["items"].total == pytest.approx(3.5)
-    assert timing.stats()["async items"].total == pytest.approx(6)
+    assert timing.stats().functions["items"].total == pytest.approx(3.5)
+    assert timing.stats().functions["async items"].total == pytest.approx(6)
 
 
 def test_a_coroutine_is_timed_with_its_waits_and_profiled_without(profiler: PerformanceProfiler) -> None:
@@ -358,7 +358,7 @@ def test_a_coroutine_is_timed_with_its_waits_and_profiled_without(profiler: Perf
         await running
 
     asyncio.run(main())
-    assert profiler.stats()["task"].minimum >= 0.02
+    assert profiler.stats().functions["task"].minimum >= 0.02
     seen = names(profiler.get_profile("task"))
     assert "of_its_own" in seen
     assert "of_another_task" not in seen
@@ -420,7 +420,7 @@ def test_a_block_in_a_coroutine_is_only_timed(profiler: PerformanceProfiler) -> 
             await asyncio.sleep(0.001)
 
     asyncio.run(main())
-    stats = profiler.stats()["block"]
+    stats = profiler.stats().functions["block"]
     assert (stats.count, stats.profiled) == (1, 0)
     assert stats.minimum >= 0.001
     assert profiler.get_profile("block") is None

@@ -71,7 +71,7 @@ def test_a_report_has_the_guides_keys(timing: PerformanceProfiler, clock: Clock)
     assert set(summary) == {"read"}
     assert timing.get_stats() == summary
     assert {key: report[key] for key in summary["read"]} == summary["read"]
-    assert timing.stats()["read"].average == pytest.approx(0.505)
+    assert timing.stats().functions["read"].average == pytest.approx(0.505)
 
 
 def test_details_are_the_top_functions_by_cumulative_time(profiler: PerformanceProfiler) -> None:
@@ -107,7 +107,7 @@ def test_a_block_is_a_call(profiler: PerformanceProfiler) -> None:
             busy()
     with pytest.raises(KeyError, match="gone"), profiler.profile("block"):
         raise KeyError("gone")
-    stats = profiler.stats()["block"]
+    stats = profiler.stats().functions["block"]
     assert (stats.count, stats.errors, stats.profiled) == (3, 1, 3)
     assert "busy" in names(profiler.get_profile("block"))
 
@@ -130,7 +130,7 @@ def test_threads_at_once_all_have_their_results(profiler: PerformanceProfiler) -
     for thread in threads:
         thread.join()
     assert sorted(results) == sorted(list(range(8)) * 25)
-    stats = profiler.stats()["work"]
+    stats = profiler.stats().functions["work"]
     assert (stats.count, stats.errors) == (200, 0)
     assert 1 <= stats.profiled <= 200
 
@@ -151,11 +151,14 @@ def test_nested_and_recursive_calls_are_counted(profiler: PerformanceProfiler) -
         return busy()
 
     outer()
-    assert {name: stats.count for name, stats in profiler.stats().items()} == {"outer": 1, "inner": 4}
+    assert {name: stats.count for name, stats in profiler.stats().functions.items()} == {
+        "outer": 1,
+        "inner": 4,
+    }
     assert {"after", "inner", "busy"} <= names(profiler.get_profile("outer"))
-    assert profiler.stats()["inner"].profiled == 0
+    assert profiler.stats().functions["inner"].profiled == 0
     inner(2)
-    assert profiler.stats()["inner"].profiled == 1
+    assert profiler.stats().functions["inner"].profiled == 1
 
 
 @pytest.mark.parametrize("nested", ["block", "recursion", "others"])
@@ -190,7 +193,11 @@ def test_no_function_has_more_than_all_the_time(profiler: PerformanceProfiler, n
     all_time = profile.seconds
     assert all(0 <= f.self_time <= f.cumulative <= all_time * 1.000001 for f in profile.functions)
     assert sum(f.self_time for f in profile.functions) == pytest.approx(all_time, rel=0.001)
-    assert profiler.stats()[nested].maximum * 0.5 < all_time < profiler.stats()[nested].maximum * 1.5
+    assert (
+        profiler.stats().functions[nested].maximum * 0.5
+        < all_time
+        < profiler.stats().functions[nested].maximum * 1.5
+    )
     assert names(profile) <= {nested, "inner", "recursion", "<genexpr>", "sum>"}
 
 
@@ -200,7 +207,7 @@ def test_one_call_in_n_is_profiled() -> None:
     work = profiler.profile_function("work")(busy)
     for _ in range(25):
         work()
-    stats = profiler.stats()["work"]
+    stats = profiler.stats().functions["work"]
     assert (stats.count, stats.profiled) == (25, 3)
 
 
@@ -213,7 +220,7 @@ def test_a_foreign_profiler_is_left_alone(profiler: PerformanceProfiler) -> None
         work()
     finally:
         theirs.disable()
-    assert profiler.stats()["work"].profiled == 0
+    assert profiler.stats().functions["work"].profiled == 0
     assert any(getattr(entry.code, "co_name", "") == "busy" for entry in theirs.getstats())
     seen: list[str] = []
     sys.setprofile(lambda frame, event, argument: seen.append(frame.f_code.co_name))
@@ -222,9 +229,9 @@ def test_a_foreign_profiler_is_left_alone(profiler: PerformanceProfiler) -> None
     finally:
         sys.setprofile(None)
     assert "busy" in seen
-    assert profiler.stats()["work"].profiled == 0
+    assert profiler.stats().functions["work"].profiled == 0
     work()
-    assert profiler.stats()["work"].profiled == 1
+    assert profiler.stats().functions["work"].profiled == 1
 
 
 def test_what_a_dead_thread_held_is_recovered(profiler: PerformanceProfiler) -> None:
@@ -241,11 +248,11 @@ def test_what_a_dead_thread_held_is_recovered(profiler: PerformanceProfiler) -> 
     thread.join()
     work = profiler.profile_function("work")(busy)
     work()
-    assert profiler.stats()["work"].profiled == 1
+    assert profiler.stats().functions["work"].profiled == 1
     assert "busy" in names(profiler.get_profile("work"))
     entered.pop().__exit__(None, None, None)  # somebody else ends it, when the slot is no longer its own
     work()
-    assert profiler.stats()["work"].profiled == 2
+    assert profiler.stats().functions["work"].profiled == 2
 
 
 def test_a_profile_says_whether_it_is_of_its_call_alone(profiler: PerformanceProfiler) -> None:
@@ -301,7 +308,7 @@ def test_a_broken_clock_does_not_reach_the_call() -> None:
     assert work() == busy()
     broken.pop(0)
     assert work() == busy()
-    assert profiler.stats()["work"].count == 1
+    assert profiler.stats().functions["work"].count == 1
 
 
 def test_memory_is_bounded_by_names() -> None:
@@ -310,14 +317,14 @@ def test_memory_is_bounded_by_names() -> None:
     for number in range(10):
         with profiler.profile(f"block {number}"):
             pass
-    assert {name: stats.count for name, stats in profiler.stats().items()} == {
+    assert {name: stats.count for name, stats in profiler.stats().functions.items()} == {
         "block 0": 1,
         "block 1": 1,
         "block 2": 1,
         OTHER_FUNCTIONS: 7,
     }
     profiler.reset()
-    assert profiler.stats() == {}
+    assert profiler.stats().functions == {}
 
 
 def test_code_made_at_run_time_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,7 +358,7 @@ def test_counts_are_exact_under_threads() -> None:
             thread.join()
     finally:
         sys.setswitchinterval(before)
-    assert profiler.stats()["work"].count == 6000
+    assert profiler.stats().functions["work"].count == 6000
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -373,11 +380,11 @@ def test_a_forked_child_goes_on(profiler: PerformanceProfiler) -> None:
         signal.alarm(10)
         work = profiler.profile_function("work")(busy)
         work()
-        os._exit(0 if profiler.stats()["work"].profiled == 1 else 1)
+        os._exit(0 if profiler.stats().functions["work"].profiled == 1 else 1)
     leave.set()
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
-    assert profiler.stats()["held"].profiled == 1
+    assert profiler.stats().functions["held"].profiled == 1
 
 
 @pytest.mark.parametrize(
@@ -412,7 +419,7 @@ def test_bad_uses_are_named(profiler: PerformanceProfiler) -> None:
         pass
     with block:
         pass
-    assert profiler.stats()["block"].count == 2
+    assert profiler.stats().functions["block"].count == 2
 
 
 def test_repr_shows_live_state(profiler: PerformanceProfiler, timing: PerformanceProfiler) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -251,6 +252,14 @@ class SamplerStats:
     refused: int
     #: Looks at an operation that did not find it: its thread's stack was too deep.
     lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilerStats:
+    """A `PerformanceProfiler` since it was made or reset."""
+
+    #: Every function that was called, by name.
+    functions: Mapping[str, FunctionStats]
 
 
 @dataclass(frozen=True, slots=True)

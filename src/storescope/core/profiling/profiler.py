@@ -14,7 +14,7 @@ from storescope.core.gil import has_gil
 from storescope.core.profiling import profiled_calls
 from storescope.core.profiling.measurement import FunctionRecord, Measurement
 from storescope.core.profiling.profile import Profile
-from storescope.core.stats import FunctionStats
+from storescope.core.stats import FunctionStats, ProfilerStats
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,14 +107,14 @@ class PerformanceProfiler:
 
     def get_summary_report(self) -> dict[str, dict[str, Any]]:
         """Return the times of every function that was called, in seconds, by name."""
-        return {name: _summary(stats) for name, stats in self.stats().items()}
+        return {name: _summary(stats) for name, stats in self.stats().functions.items()}
 
     #: The same, by the name that all optimizers have for it.
     get_stats = get_summary_report
 
-    def stats(self) -> dict[str, FunctionStats]:
-        """Return what is known of every function that was called, by name."""
-        return {name: record.stats() for name, record in list(self._records.items())}
+    def stats(self) -> ProfilerStats:
+        """Return what is known of every function that was called."""
+        return ProfilerStats({name: record.stats() for name, record in list(self._records.items())})
 
     def reset(self) -> None:
         """Forget all calls; those under way are not counted any more."""
