@@ -148,7 +148,7 @@ def test_a_suspended_operation_shows_what_it_waits_for(quick: Sampler) -> None:
     (stack,) = {s.stack for s in profile.only(State.SUSPENDED).samples if s.count > 5}
     inner = [frame.function.rpartition(".")[2] for frame in stack]
     assert inner == ["main", "outer", "items", "innermost", "sleep"]
-    assert seconds_below(profile, "innermost", State.SUSPENDED) > 0.03
+    assert seconds_below(profile, "innermost", State.SUSPENDED) > 0.1
     assert seconds_below(profile, "innermost", State.RUNNING) < 0.05
 
 
@@ -158,7 +158,7 @@ def test_a_thread_that_waits_is_not_running(quick: Sampler) -> None:
     with quick.operation("sleep") as operation:
         time.sleep(0.2)
     profile = operation.profile()
-    assert seconds_below(profile, "test_a_thread_that_waits_is_not_running", State.BLOCKED) > 0.05
+    assert seconds_below(profile, "test_a_thread_that_waits_is_not_running", State.BLOCKED) > 0.15
     with quick.operation("spin") as operation:
         spin(0.2)
     profile = operation.profile()
@@ -192,9 +192,9 @@ def test_threads_have_their_own_operations(quick: Sampler) -> None:
     waiting, *found = asyncio.run(main())
     for profile in found:
         assert {part.__name__ for part in parts} & names(profile) == {profile.name}
-        assert profile.seconds > 0.01
+        assert profile.seconds > 0.05
     assert not {part.__name__ for part in parts} & names(waiting)
-    assert waiting.only(State.SUSPENDED).seconds > 0.01
+    assert waiting.only(State.SUSPENDED).seconds > 0.05
 
 
 def test_operations_nest(quick: Sampler) -> None:
@@ -211,10 +211,10 @@ def test_operations_nest(quick: Sampler) -> None:
     first.__exit__(None, None, None)
     first_part(0.1)
     second.__exit__(None, None, None)
-    assert seconds_below(first.profile(), "inner") > 0.01
-    assert seconds_below(profile, "inner") > 0.01
+    assert seconds_below(first.profile(), "inner") > 0.05
+    assert seconds_below(profile, "inner") > 0.05
     assert "first_part" not in names(first.profile())
-    assert seconds_below(second.profile(), "first_part") > 0.01
+    assert seconds_below(second.profile(), "first_part") > 0.05
     assert quick.stats().operations == 0
 
 
@@ -233,9 +233,9 @@ def test_a_generator_is_followed_from_thread_to_thread(quick: Sampler) -> None:
     time.sleep(0.08)
     with ThreadPoolExecutor(1) as executor:
         profile = executor.submit(next, generator).result()
-    assert seconds_below(profile, "first_part") > 0.01
-    assert seconds_below(profile, "second_part") > 0.01
-    assert 0.01 < profile.only(State.SUSPENDED).seconds < 0.5
+    assert seconds_below(profile, "first_part") > 0.04
+    assert seconds_below(profile, "second_part") > 0.04
+    assert 0.04 < profile.only(State.SUSPENDED).seconds < profile.duration - 0.1
 
 
 def test_many_suspended_operations_lose_no_time(quick: Sampler) -> None:
@@ -250,7 +250,7 @@ def test_many_suspended_operations_lose_no_time(quick: Sampler) -> None:
         return await asyncio.gather(*(wait() for _ in range(150)))
 
     for profile in asyncio.run(main()):
-        assert profile.only(State.SUSPENDED).seconds == pytest.approx(profile.duration, abs=0.15)
+        assert profile.only(State.SUSPENDED).seconds == pytest.approx(profile.duration, abs=0.08)
         assert profile.only(State.RUNNING).seconds < 0.1
 
 

@@ -12,12 +12,14 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from unit.profiled import first_part, names, second_part, spin, wait_for
 
 from storescope.core.errors import Closed
+from storescope.core.profiling.profile import Profile
 from storescope.core.profiling.sampler import Sampler
 
 
@@ -82,31 +84,18 @@ def test_the_switch_interval_is_given_back(quick: Sampler) -> None:
     assert sys.getswitchinterval() == before
 
 
-def test_busy_threads_keep_their_switch_interval(quick: Sampler) -> None:
-    """Where operations of several threads use the CPU it is left as it was, and is 1 ms when one of them goes on."""
-    before = sys.getswitchinterval()
+def test_busy_threads_do_not_keep_it_from_looking(quick: Sampler) -> None:
+    """Of operations that use the CPU in several threads most of the time is seen, whoever has the GIL."""
 
-    def work(done: threading.Event) -> None:
-        with quick.operation("work"):
-            while not done.is_set():
-                spin(0.001)
+    def work() -> Profile:
+        with quick.operation("work") as operation:
+            spin(0.1)
+        return operation.profile()
 
-    ends = [threading.Event() for _ in range(3)]
-    threads = [threading.Thread(target=work, args=(end,)) for end in ends]
-    for thread in threads:
-        thread.start()
-    try:
-        wait_for(lambda: quick.stats().operations == 3 and quick.stats().ticks > 5)
-        wait_for(lambda: sys.getswitchinterval() == before)
-        for end in ends[1:]:
-            end.set()
-        wait_for(lambda: sys.getswitchinterval() < before)
-    finally:
-        for end in ends:
-            end.set()
-        for thread in threads:
-            thread.join()
-    wait_for(lambda: quick.stats().parked)
+    for _ in range(5):
+        with ThreadPoolExecutor(3) as executor:
+            profiles = [future.result() for future in [executor.submit(work) for _ in range(3)]]
+        assert all(profile.seconds > 0.5 * profile.duration for profile in profiles)
 
 
 @pytest.mark.parametrize("own", [0.001, 0.02, 0.0005])
@@ -192,7 +181,7 @@ with Sampler(rate=1000) as sampler:
     threads = [threading.Thread(target=work) for _ in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert sampler.stats().ticks > 5, sampler.stats()
+    assert sampler.stats().ticks > 20, sampler.stats()
 assert gc.get_threshold() == (100, 1000, 1000) and gc.isenabled(), gc.get_threshold()
 """
 

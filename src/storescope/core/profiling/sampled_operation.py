@@ -114,8 +114,8 @@ class Operation:
         """Whether it may be in no thread at times."""
         return self._frame is not None and bool(self._frame.f_code.co_flags & _RESUMABLE)
 
-    def saw_running(self, now: float, last_tick: float, thread: int, stack: Stack) -> State:
-        """Account for the time since the last tick, in which it was in a thread, and say whether that used the CPU."""
+    def saw_running(self, now: float, last_tick: float, thread: int, stack: Stack) -> None:
+        """Account for the time since the last tick, in which it was in a thread."""
         state = State.RUNNING
         if thread == self.thread and self._cpu_clock is not None:
             cpu = interpreter.read_cpu_clock(self._cpu_clock)
@@ -124,7 +124,6 @@ class Operation:
                     state = State.BLOCKED
                 self._cpu = cpu
         self._saw(now, last_tick, state, stack)
-        return state
 
     def saw_suspended(self, now: float, last_tick: float, stack: Stack) -> None:
         """Account for the time since the last tick, in which it waited in no thread."""

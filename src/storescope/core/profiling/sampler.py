@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from storescope.core import checks, forks
 from storescope.core.errors import Closed
 from storescope.core.profiling import interpreter
-from storescope.core.profiling.profile import State
 from storescope.core.profiling.sampled_operation import Operation
 from storescope.core.profiling.stacks import running_stacks, suspended_stack
 from storescope.core.stats import SamplerStats
@@ -87,7 +86,7 @@ class Sampler:
         self._starting = threading.RLock()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._parked = self._short = False
+        self._parked = False
 
     def operation(self, name: str, *, frame: FrameType | None = None) -> Operation:
         """Return a context manager; what its block does is sampled, wherever the block goes on after an `await`.
@@ -171,7 +170,7 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._shorten(True)
+            interpreter.SWITCH_INTERVAL.shorten()
             try:
                 self._look_until_idle()
             except Exception as error:  # of `clock` or `random`
@@ -180,14 +179,8 @@ class Sampler:
                 self._operations.clear()
                 return
             finally:
-                self._shorten(False)
+                interpreter.SWITCH_INTERVAL.restore()
             self._park()
-
-    def _shorten(self, short: bool) -> None:
-        """Have the switch interval short, or as it was."""
-        if short is not self._short:
-            self._short = short
-            (interpreter.SWITCH_INTERVAL.shorten if short else interpreter.SWITCH_INTERVAL.restore)()
 
     def _park(self) -> None:
         """Sleep until an operation is added. It is added before `_parked` is read, so none is missed."""
@@ -216,11 +209,9 @@ class Sampler:
         operations = dict(self._operations)
         with interpreter.safe_to_walk():
             running = running_stacks(self._threads(operations), operations, self.max_depth)
-            busy = set()
             for frame, (thread, stack) in running.items():
                 for operation in operations.pop(frame):
-                    if operation.saw_running(now, last_tick, thread, stack) is State.RUNNING:
-                        busy.add(thread)
+                    operation.saw_running(now, last_tick, thread, stack)
             resumable = [frame for frame, (first, *_) in operations.items() if first.is_resumable]
             self._lost += len(operations) - len(resumable)
             for frame in self._in_turn(resumable):
@@ -228,8 +219,6 @@ class Sampler:
                 stack = suspended_stack(frame, outermost, self.max_depth)
                 for operation in operations[frame]:
                     operation.saw_suspended(now, last_tick, stack)
-        # Busy threads would make each other switch at every interval, not only for a look; and they switch anyway.
-        self._shorten(len(busy) <= 1)
 
     def _threads(self, operations: dict[FrameType, tuple[Operation, ...]]) -> dict[int, FrameType]:
         """Return the innermost frames of all threads, first of those in which operations were entered."""
