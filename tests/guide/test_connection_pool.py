@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -52,16 +52,26 @@ def test_a_hundred_operations_of_ten_threads_go_through_the_pool() -> None:
         assert server.comes_to(0)
 
 
-def ours(config: Any, *sizes: Any, connection_class: Callable[[], Any] = naive.MockConnection) -> Any:
+#: The classes of naive pools, whose cleaners never end.
+_naive_kinds: list[Any] = []
+
+
+def ours(
+    config: Any, *sizes: Any, connection_class: Callable[[], Any] = naive.MockConnection, **_cleaning: float
+) -> Any:
     return OptimizedConnectionPool(config, *sizes, factory=connection_class)
 
 
-def faulty(config: Any, *sizes: Any, connection_class: Callable[[], Any] = naive.MockConnection) -> Any:
-    kind = type(
-        "Pool",
-        (naive.OptimizedConnectionPool,),
-        {"connection_class": staticmethod(lambda _: connection_class())},
-    )
+def faulty(
+    config: Any,
+    *sizes: Any,
+    connection_class: Callable[[], Any] = naive.MockConnection,
+    cleaning: float = 0.01,
+) -> Any:
+    """Make a pool of a class of its own, which cleans that often: what it does then is to be seen within a minute."""
+    members = {"connection_class": staticmethod(lambda _: connection_class()), "cleanup_interval": cleaning}
+    kind: Any = type("Pool", (naive.OptimizedConnectionPool,), members)
+    _naive_kinds.append(kind)
     return kind(config, *sizes)
 
 
@@ -73,9 +83,12 @@ def both(reason: str, raises: type[BaseException] = AssertionError) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def frequent_cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The naive pool cleans once a minute; what it does then is to be seen sooner."""
-    monkeypatch.setattr(naive.OptimizedConnectionPool, "cleanup_interval", 0.01)
+def seldom_cleaning() -> Iterator[None]:
+    """Have the cleaners that a test leaves behind sleep: they would take the CPU from the tests that follow."""
+    yield
+    for kind in _naive_kinds:
+        kind.cleanup_interval = 3600.0
+    _naive_kinds.clear()
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -150,24 +163,18 @@ def test_min_size_connections_stay_open(make: Callable[..., Any]) -> None:
 
 
 @both("cleaning is done once a minute")
-def test_connections_that_idled_are_closed_in_time(
-    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_that_idled_are_closed_in_time(make: Callable[..., Any]) -> None:
     """Within seconds, where `max_idle_time` is a fraction of one."""
-    monkeypatch.setattr(naive.OptimizedConnectionPool, "cleanup_interval", 60.0)
-    pool = make({}, 0, 3, 0.05)
+    pool = make({}, 0, 3, 0.05, cleaning=60.0)
     with pool.get_connection(SECONDS), pool.get_connection(SECONDS):
         pass
     assert until(lambda: pool.get_stats()["total_connections"] == 0, 2.0)
 
 
 @both("cleaning takes everything out of the queue", RuntimeError)
-def test_an_idle_connection_can_be_had_at_any_time(
-    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_connection_can_be_had_at_any_time(make: Callable[..., Any]) -> None:
     """Cleaning hides none, not for a moment: whoever wants them all gets them without waiting."""
-    monkeypatch.setattr(naive.OptimizedConnectionPool, "cleanup_interval", 0.0)
-    pool = make({}, 50, 50)
+    pool = make({}, 50, 50, cleaning=0.0)
     assert until(lambda: pool.get_stats()["idle_connections"] == 50, SECONDS)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

@@ -69,9 +69,12 @@ def _document(store: Any, result: ToolResult) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Draw a bar on stderr while it is a terminal."""
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a bar on stderr where it is a terminal."""
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task("calls", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
