@@ -1,4 +1,7 @@
-"""What the sampler costs the process: parked, and at 100 Hz beside one busy thread and eight, with A/A runs beside."""
+"""What the sampler costs the process: parked, and at 100 Hz beside one busy thread and eight.
+
+Beside it A/A runs, and a thread that wakes up as often and does nothing: what any sampler of this kind costs here.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from storescope.core.profiling.interpreter import SWITCH_INTERVAL
 from storescope.core.profiling.sampler import Sampler
 from tests.benchmarks.row import Row
 
@@ -34,6 +38,7 @@ def _compare(threads: int, target: float) -> Iterator[Row]:
         runs: dict[str, Run] = {
             "": lambda: _cpu_seconds(threads, None),
             "A/A": lambda: _cpu_seconds(threads, None),
+            "a thread that only wakes up": lambda: _beside_a_waker(sampler.period, threads),
             "parked": lambda: _parked(sampler, threads),
             "armed": lambda: _cpu_seconds(threads, sampler),
         }
@@ -44,12 +49,30 @@ def _compare(threads: int, target: float) -> Iterator[Row]:
                 seconds[name].append(runs[name]())
     floor = seconds.pop("")
     several = f"{threads} busy thread{'s' if threads > 1 else ''}"
-    bounds = {"A/A": None, "parked": PARKED_TARGET, "armed": target}
+    bounds = {"parked": PARKED_TARGET, "armed": target}
     for name, taken in seconds.items():
         # Of runs side by side, since the machine is not the same from one minute to the next.
         ratio = statistics.median(ours / bare for ours, bare in zip(taken, floor, strict=True))
         bare = statistics.median(floor) * 1000
-        yield Row(f"sampler, {several}: {name}", ratio * bare, bare, bounds[name], "ms")
+        yield Row(f"sampler, {several}: {name}", ratio * bare, bare, bounds.get(name), "ms")
+
+
+def _beside_a_waker(period: float, threads: int) -> float:
+    over = threading.Event()
+
+    def wake() -> None:
+        while not over.wait(period):
+            pass
+
+    waker = threading.Thread(target=wake)
+    SWITCH_INTERVAL.shorten()
+    waker.start()
+    try:
+        return _cpu_seconds(threads, None)
+    finally:
+        SWITCH_INTERVAL.restore()
+        over.set()
+        waker.join()
 
 
 def _parked(sampler: Sampler, threads: int) -> float:
